@@ -1,0 +1,1 @@
+"""Catalogues, regions, coverage maps and the release bundle."""

@@ -1,0 +1,1 @@
+"""Peaks only: the simplest finder, for comparison and as a test double."""

@@ -1,0 +1,1 @@
+"""Photometry at given positions."""

@@ -1,0 +1,1 @@
+"""Noise autocorrelation of a field."""

@@ -1,0 +1,1 @@
+"""Matching and scoring catalogues: completeness, reliability, pulls."""
