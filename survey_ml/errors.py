@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class SurveyMLError(Exception):
     """An error whose message a user can act on.
@@ -72,7 +74,7 @@ class PluginError(SurveyMLError):
     """A plugin cannot be loaded or breaks the contract."""
 
 
-class WindowTooSmall(SurveyMLError):
+class WindowTooSmallError(SurveyMLError):
     """Raised by a tile stage that must see more of the field around its core.
 
     The engine reads a larger window and calls the stage again; at most the whole field.
@@ -88,4 +90,22 @@ class WindowTooSmall(SurveyMLError):
         self.halo = halo
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (WindowTooSmall, (self.halo, self.message))
+        return (WindowTooSmallError, (self.halo, self.message))
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A field or tile that was left out of a run, and why; everything else went on."""
+
+    field: str
+    cause: str
+    hint: str = ""
+    tile: str = ""
+    stage: str = ""
+
+    @classmethod
+    def from_error(cls, error: BaseException, *, field: str, tile: str = "", stage: str = "") -> SetAside:
+        """Describe an error; anything but a `SurveyMLError` is named by its type."""
+        if isinstance(error, SurveyMLError):
+            return cls(field, error.message, error.hint, tile, stage)
+        return cls(field, f"{type(error).__name__}: {error}", "", tile, stage)

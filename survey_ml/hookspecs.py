@@ -42,7 +42,7 @@ class ExporterSpec:
 
 @dataclass(frozen=True)
 class PanelSpec:
-    """A section of the report. ``factory`` names ``panel(context) -> Panel | None``; low order comes first."""
+    """A section of the report. ``factory`` names ``panel(context) -> Panel | None``; low order first."""
 
     name: str
     factory: str

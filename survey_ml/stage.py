@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -82,7 +83,7 @@ class StageSpec:
     reads: tuple[Product, ...] = ()
     writes: tuple[Product, ...] = ()
     scope: Scope = Scope.TILE
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources = dataclasses.field(default_factory=Resources)
     version: str = "1"
     api: tuple[int, int] = API
     summary: str = ""
@@ -95,7 +96,7 @@ class LazyArray(Protocol):
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
-    def __getitem__(self, index: tuple[slice, slice]) -> NDArray[Any]: ...  # noqa: D105
+    def __getitem__(self, index: tuple[slice, slice]) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,10 @@ class Inputs:
 
     field: Field | None
     tile: Tile | None = None
-    arrays: Mapping[str, Any] = field(default_factory=dict)
-    tables: Mapping[str, Table] = field(default_factory=dict)
-    summaries: Mapping[str, Any] = field(default_factory=dict)
-    fields: Mapping[str, Field] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+    summaries: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     seed: int = 0
 
 
@@ -135,7 +136,8 @@ class Stage:
     worker, in any order, however often it is called.
     """
 
-    Options: ClassVar[type[Options]] = Options
+    options_type: ClassVar[type[Options]] = Options
+    """The stage's own options; the engine builds them from the configuration."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -163,7 +165,7 @@ class Stage:
 
         Raises
         ------
-        WindowTooSmall
+        WindowTooSmallError
             To be called again with a larger window (tile scope).
         InputError
             When the data cannot be processed; the tile is set aside with the reason.
