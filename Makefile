@@ -1,0 +1,53 @@
+# Two commands do everything on a machine with Python 3.11 to 3.13, pip, make and gcc:
+#   make demo    environment, install, the main job on a simulated release, where the report is
+#   make test    environment, install, the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export DO_NOT_TRACK = 1
+
+.PHONY: help install demo test check format bench clean
+
+help:
+	@echo "make demo     install and run the main job on a simulated release"
+	@echo "make test     install and run the tests"
+	@echo "make check    lint, format and types"
+	@echo "make format   rewrite the code in the project's format"
+	@echo "make bench    the full-size measurements (hours; see benchmarks/README.md)"
+	@echo "make clean    remove the environment and what the demo wrote"
+
+install: $(VENV)/.installed
+
+# Wheels only: nothing is compiled here but this project itself. firstgalaxydata asks for torch and
+# torchvision, though only its data files are read: hence --no-deps.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	"survey_ml needs Python 3.11, 3.12 or 3.13, but $(PYTHON) is %d.%d: try make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --only-binary :all: -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet --only-binary :all: --no-build-isolation -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt firstgalaxydata
+	@touch $@
+
+demo: install
+	$(BIN)/survey-ml demo --out demo-release
+
+test: install
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo-release
