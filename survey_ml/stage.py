@@ -6,19 +6,21 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from survey_ml.field import Field, Tile
 from survey_ml.products import Product
 
+if TYPE_CHECKING:  # half of the start-up time of a command that only lists plugins
+    import numpy as np
+    from numpy.typing import NDArray
+
 API = (1, 0)
 """Version of this contract: the first number changes when old plugins stop working."""
 
-Table: TypeAlias = Mapping[str, NDArray[Any]]
+Table: TypeAlias = "Mapping[str, NDArray[Any]]"
 """Rows as a mapping of column name to array, all of one length; vectors are ``(n, d)``."""
 
 

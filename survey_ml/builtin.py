@@ -1,0 +1,55 @@
+"""What survey_ml itself provides, through the same hooks as any plugin."""
+
+from __future__ import annotations
+
+from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec, hookimpl
+from survey_ml.products import array
+from survey_ml.stage import Resources, StageSpec
+from survey_ml.stages.baseline.spec import SPEC as BASELINE
+from survey_ml.stages.extraction.spec import SPEC as EXTRACTION
+from survey_ml.stages.forced.spec import SPEC as FORCED
+from survey_ml.stages.noise.spec import SPEC as NOISE
+
+INGEST = StageSpec(
+    name="ingest",
+    factory="survey_ml.data.ingest:ingest_tile",
+    writes=(array("image"),),
+    resources=Resources(cpus=1, memory=1 << 29),
+    summary="Reads the input images into the store",
+)
+"""The one unit of work that is not a `Stage`: the engine calls its function with the source."""
+
+STAGES = (INGEST, BASELINE, EXTRACTION, FORCED, NOISE)
+
+
+@hookimpl
+def survey_ml_stages() -> list[StageSpec]:
+    """Return the built-in stages."""
+    return list(STAGES)
+
+
+@hookimpl
+def survey_ml_readers() -> list[ReaderSpec]:
+    """Return the FITS reader."""
+    suffixes = (".fits", ".fits.fz", ".fits.gz", ".fit", ".fts", ".fz")
+    return [
+        ReaderSpec("fits", "survey_ml.data.fits:FitsReader", suffixes, summary="FITS images, 2 to 4 axes")
+    ]
+
+
+@hookimpl
+def survey_ml_exporters() -> list[ExporterSpec]:
+    """Return the built-in catalogue formats."""
+    return []
+
+
+@hookimpl
+def survey_ml_report_panels() -> list[PanelSpec]:
+    """Return the built-in sections of the report."""
+    return []
+
+
+@hookimpl
+def survey_ml_commands() -> list[CommandSpec]:
+    """Return nothing: the built-in commands are listed in `survey_ml.cli`."""
+    return []

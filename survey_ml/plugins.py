@@ -1,0 +1,357 @@
+"""Find plugins, keep the broken ones apart, and answer who provides what."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points, version
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pluggy
+
+from survey_ml import builtin, hookspecs
+from survey_ml.errors import ConfigError, PluginError
+from survey_ml.explain import suggest
+from survey_ml.hookspecs import GROUP, PROJECT, CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
+from survey_ml.specs import Spec, find_faults
+from survey_ml.stage import StageSpec
+
+BUILTINS: tuple[ModuleType, ...] = (builtin,)
+STRICT = "SURVEY_ML_STRICT"
+"""Set to 1, a broken plugin is an error instead of an entry in a list."""
+ONLY = "SURVEY_ML_PLUGINS"
+"""Comma-separated plugin or distribution names to load; empty loads none but the built-in."""
+
+_HOOKS: dict[str, type] = {
+    "survey_ml_stages": StageSpec,
+    "survey_ml_readers": ReaderSpec,
+    "survey_ml_exporters": ExporterSpec,
+    "survey_ml_report_panels": PanelSpec,
+    "survey_ml_commands": CommandSpec,
+}
+
+SpecT = TypeVar("SpecT", StageSpec, ReaderSpec, ExporterSpec, PanelSpec, CommandSpec)
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """Where a spec comes from: the plugin's entry point and its distribution."""
+
+    distribution: str
+    version: str
+    plugin: str
+    builtin: bool = False
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin, or one thing it announces, that cannot be used, and why."""
+
+    name: str
+    distribution: str
+    version: str
+    cause: str
+    trace: str = ""
+
+
+@dataclass
+class Registry:
+    """All that is provided, with its origin; the same whatever order plugins load in."""
+
+    offers: list[tuple[Spec, Origin]] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    """Every plugin that loaded, the built-in one first."""
+
+    def stages(self, providers: Mapping[str, str] | None = None) -> list[StageSpec]:
+        """Return one spec a stage name, sorted; names that two distributions contend for are left out.
+
+        `stage` says what to do about such a name, when somebody asks for it.
+        """
+        picks = providers or {}
+        found = []
+        for name in sorted({spec.name for spec, _ in self._of(StageSpec)}):
+            chosen = self._pick(name, picks)
+            if len(chosen) == 1:
+                found.append(chosen[0][0])
+        return found
+
+    def stage(self, name: str, providers: Mapping[str, str] | None = None) -> StageSpec:
+        """Return the stage called ``name``.
+
+        Raises
+        ------
+        ConfigError
+            When there is none, when two distributions provide it and ``providers`` picks neither,
+            or when the pick does not provide it.
+        """
+        picks = providers or {}
+        offers = self.offers_of(name)
+        if not offers:
+            names = sorted({spec.name for spec, _ in self._of(StageSpec)} - {"ingest"})
+            lost = [b for b in self.broken if b.name == name or f"stage {name}:" in b.cause]
+            cause = f"; plugin {lost[0].distribution} is broken: {lost[0].cause}" if lost else ""
+            raise ConfigError(
+                f"there is no stage {name}{suggest(name, names)}{cause}",
+                f"stages: {', '.join(names)}; `survey-ml plugins` lists where they come from",
+            )
+        chosen = self._pick(name, picks)
+        both = " and ".join(f"{o.distribution} {o.version}" for _, o in offers)
+        line = f"providers: {{{name}: {offers[-1][1].distribution}}}"
+        if not chosen:
+            raise ConfigError(
+                f"providers picks {picks[name]} for stage {name}, but it is provided by {both}",
+                f"write {line} in the release YAML",
+            )
+        if len(chosen) > 1:
+            raise ConfigError(
+                f"stage {name} is provided by {both}", f"pick one in the release YAML: {line}", stage=name
+            )
+        return chosen[0][0]
+
+    def offers_of(self, name: str) -> list[tuple[StageSpec, Origin]]:
+        """Return all that provide a stage of this name, the built-in one first."""
+        return [(spec, origin) for spec, origin in self._of(StageSpec) if spec.name == name]
+
+    def readers(self) -> list[ReaderSpec]:
+        """Return the input formats."""
+        return [spec for spec, _ in self._of(ReaderSpec)]
+
+    def exporters(self) -> list[ExporterSpec]:
+        """Return the output formats."""
+        return [spec for spec, _ in self._of(ExporterSpec)]
+
+    def panels(self) -> list[PanelSpec]:
+        """Return the sections of the report in their order."""
+        return sorted((spec for spec, _ in self._of(PanelSpec)), key=lambda spec: (spec.order, spec.name))
+
+    def commands(self) -> list[CommandSpec]:
+        """Return the commands of third parties."""
+        return [spec for spec, _ in self._of(CommandSpec)]
+
+    def origin_of(self, spec: Spec) -> Origin:
+        """Return the plugin that announced a spec."""
+        for offered, origin in self.offers:
+            if offered is spec or offered == spec:
+                return origin
+        raise KeyError(spec.name)
+
+    def distribution_of(self, spec: Spec) -> str:
+        """Return the name of the distribution that announced a spec."""
+        return self.origin_of(spec).distribution
+
+    def _of(self, kind: type[SpecT]) -> list[tuple[SpecT, Origin]]:
+        return [(spec, origin) for spec, origin in self.offers if isinstance(spec, kind)]
+
+    def _pick(self, name: str, picks: Mapping[str, str]) -> list[tuple[StageSpec, Origin]]:
+        offers = self.offers_of(name)
+        if name not in picks:
+            return offers
+        wanted = _normal(picks[name])
+        return [(spec, origin) for spec, origin in offers if _normal(origin.distribution) == wanted]
+
+
+def get_manager() -> Registry:
+    """Return what is installed, looked up once a process.
+
+    Raises
+    ------
+    PluginError
+        When a plugin is broken and ``SURVEY_ML_STRICT=1``.
+    """
+    return _find(os.environ.get(STRICT, "") not in ("", "0"), os.environ.get(ONLY), tuple(sys.path))
+
+
+def has_third_parties() -> bool:
+    """Say whether any plugin is installed, without loading one."""
+    return bool(_select(entry_points(group=GROUP), os.environ.get(ONLY))[0])
+
+
+@lru_cache(maxsize=4)
+def _find(strict: bool, only: str | None, path: tuple[str, ...]) -> Registry:
+    return load_plugins(entry_points(group=GROUP), only=only, strict=strict)
+
+
+def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict: bool = False) -> Registry:
+    """Load the built-in and the given plugins and check what they announce.
+
+    Parameters
+    ----------
+    found : iterable of EntryPoint
+        Entry points of third parties, in any order.
+    only : str, optional
+        Comma-separated names to load; None loads all.
+    strict : bool
+        Raise when anything is broken.
+
+    Returns
+    -------
+    Registry
+        What can be used, and what is broken.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hookspecs)
+    registry = Registry()
+    origins: dict[str, Origin] = {}
+    for module in BUILTINS:
+        name = manager.register(module)
+        assert name is not None
+        origins[name] = Origin("survey-ml", version("survey-ml"), module.__name__.rpartition(".")[2], True)
+    selected, missing = _select(found, only)
+    registry.broken += [Broken(name, "", "", f"named in {ONLY} but not installed") for name in missing]
+    for entry in selected:
+        origin = _origin(entry)
+        name = f"{origin.distribution}:{origin.plugin}"
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a print must not spoil --json
+                plugin = entry.load()
+                manager.register(plugin, name=name)
+            origins[name] = origin
+        except (Exception, SystemExit) as error:
+            if manager.has_plugin(name):
+                manager.unregister(name=name)
+            registry.broken.append(_broken(origin, error))
+            continue
+        registry.broken += [
+            Broken(origin.plugin, origin.distribution, origin.version, fault)
+            for fault in _check_hooks(manager, plugin)
+        ]
+    registry.origins = list(origins.values())
+    _collect(manager, origins, registry)
+    _drop_clashes(registry)
+    registry.offers.sort(key=lambda offer: (offer[0].name, not offer[1].builtin, offer[1]))
+    registry.broken.sort(key=lambda broken: (broken.distribution, broken.name, broken.cause))
+    if strict and registry.broken:
+        raise PluginError(
+            "; ".join(f"plugin {b.name} of {b.distribution}: {b.cause}" for b in registry.broken),
+            f"mend or uninstall it, or unset {STRICT} to go on without it",
+        )
+    return registry
+
+
+def load_factory(path: str, origin: str = "") -> Any:
+    """Import what a spec's ``factory`` names.
+
+    Raises
+    ------
+    PluginError
+        When the module cannot be imported or lacks the name; ``origin`` says whose it is.
+    """
+    module, _, name = path.partition(":")
+    whose = f" of {origin}" if origin else ""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise PluginError(
+            f"{path}{whose} cannot be imported: {type(error).__name__}: {error}",
+            "the plugin is broken, or something it needs is not installed",
+        ) from error
+    return found
+
+
+def _select(found: Iterable[EntryPoint], only: str | None) -> tuple[list[EntryPoint], list[str]]:
+    """Return the entry points to load, sorted, and the names in ``only`` that nobody has."""
+    entries = sorted(found, key=lambda entry: _origin(entry))
+    if only is None:
+        return entries, []
+    wanted = {_normal(name): name.strip() for name in only.split(",") if name.strip()}
+    chosen = [e for e in entries if wanted.keys() & {_normal(e.name), _normal(_origin(e).distribution)}]
+    known = {_normal(name) for e in chosen for name in (e.name, _origin(e).distribution)}
+    return chosen, [name for key, name in wanted.items() if key not in known]
+
+
+def _origin(entry: EntryPoint) -> Origin:
+    dist = entry.dist
+    return Origin(dist.name if dist else "unknown", dist.version if dist else "", entry.name)
+
+
+def _normal(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def _broken(origin: Origin, error: BaseException, what: str = "") -> Broken:
+    cause = f"{what}{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    trace = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
+    return Broken(origin.plugin, origin.distribution, origin.version, cause, trace)
+
+
+def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> Iterator[str]:
+    """Yield misspelt and unmarked hooks, and say so when a plugin has none at all."""
+    hooks = manager.get_hookcallers(plugin) or []
+    for hook in hooks:
+        if not hook.has_spec():
+            yield f"unknown hook {hook.name}{suggest(hook.name, _HOOKS)}"
+    marked = {hook.name for hook in hooks}
+    for name, _ in inspect.getmembers(plugin, callable):
+        if name.startswith("survey_ml_") and name not in marked:
+            yield f"{name} is not marked with @hookimpl{suggest(name, set(_HOOKS) - {name})}"
+    if not marked & _HOOKS.keys():
+        yield "it has no function marked with @hookimpl, so it adds nothing"
+
+
+def _collect(manager: pluggy.PluginManager, origins: Mapping[str, Origin], registry: Registry) -> None:
+    """Call every hook of every plugin by itself, so that one that fails spoils no other."""
+    for hook, kind in _HOOKS.items():
+        for impl in getattr(manager.hook, hook).get_hookimpls():
+            origin = origins[impl.plugin_name]
+            try:
+                if impl.wrapper or impl.hookwrapper:
+                    raise TypeError("a wrapper around the hooks of others is not allowed")
+                with contextlib.redirect_stdout(sys.stderr):
+                    given = impl.function()
+                if not isinstance(given, list | tuple):
+                    raise TypeError(f"it must return a list of {kind.__name__}, not {type(given).__name__}")
+            except (Exception, SystemExit) as error:
+                registry.broken.append(_broken(origin, error, f"{hook}: "))
+                continue
+            for spec in given:
+                faults = (
+                    list(find_faults(spec, builtin=origin.builtin))
+                    if isinstance(spec, kind)
+                    else [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
+                )
+                if (
+                    not faults
+                    and spec.name == "ingest"
+                    and isinstance(spec, StageSpec)
+                    and not origin.builtin
+                ):
+                    faults = ["the name ingest is taken by survey_ml itself"]
+                if faults:
+                    what = f"{_word(kind)} {getattr(spec, 'name', '?')}: "
+                    cause = what + "; ".join(faults)
+                    registry.broken.append(Broken(origin.plugin, origin.distribution, origin.version, cause))
+                else:
+                    registry.offers.append((spec, origin))
+
+
+def _word(kind: type) -> str:
+    return kind.__name__.removesuffix("Spec").lower()
+
+
+def _drop_clashes(registry: Registry) -> None:
+    """Drop what cannot be told apart: a name twice in a plugin, or, but for stages, in two."""
+    groups: dict[tuple[type, str], list[tuple[Spec, Origin]]] = {}
+    for spec, origin in registry.offers:
+        groups.setdefault((type(spec), spec.name), []).append((spec, origin))
+    for (kind, name), offers in groups.items():
+        for spec, origin in offers:
+            same = [o for _, o in offers if o.distribution == origin.distribution]
+            if kind is StageSpec and len(same) == 1:
+                continue  # the configuration may pick one
+            others = sorted({o.distribution for _, o in offers if o != origin}) or [origin.distribution]
+            if len(offers) > 1 and not origin.builtin:
+                cause = f"{_word(kind)} {name}: also provided by {', '.join(others)}"
+                registry.broken.append(Broken(origin.plugin, origin.distribution, origin.version, cause))
+                registry.offers = [offer for offer in registry.offers if offer[0] is not spec]
