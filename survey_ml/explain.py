@@ -82,7 +82,7 @@ def explain(
         place = locate(path)
         lines.append(f"{place}: {text}" if place else text)
     hints = [hint for _, hint in found.values() if hint]
-    return ConfigError("\n".join(lines), hints[0] if hints else "", stage=stage)
+    return ConfigError("\n".join(lines), hints[0] if hints else "")
 
 
 def _follow(loc: tuple[int | str, ...], given: Any, key_problem: bool) -> Path:
@@ -90,9 +90,10 @@ def _follow(loc: tuple[int | str, ...], given: Any, key_problem: bool) -> Path:
     path: list[str | int] = []
     here = given
     for i, part in enumerate(loc):
-        if isinstance(here, Mapping) and part in here:
-            here = here[part]
-        elif isinstance(here, list | tuple) and isinstance(part, int) and part < len(here):
+        known = isinstance(here, Mapping) and part in here
+        if not isinstance(part, str) and isinstance(here, list | tuple):
+            known = part < len(here)
+        if known:
             here = here[part]
         elif not (key_problem and i == len(loc) - 1 and isinstance(here, Mapping | list | tuple)):
             continue

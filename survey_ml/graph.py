@@ -181,13 +181,11 @@ def _close(
                     f"stage {reader.name} reads product {product.name}, which no stage writes",
                     "install the plugin that writes it"
                     + (f"; these plugins are broken and may be meant: {broken}" if broken else ""),
-                    stage=reader.name,
                 )
             if len(able) > 1:
                 raise GraphError(
                     f"stage {reader.name} reads product {product.name}, written by {' and '.join(able)}",
                     f"name one of them under stages in the release YAML, such as `{able[0]}: {{}}`",
-                    stage=reader.name,
                 )
             specs[able[0]] = registry.stage(able[0], providers)
             todo.append(able[0])
@@ -204,7 +202,6 @@ def _find_writers(specs: Mapping[str, StageSpec]) -> dict[str, StageSpec]:
                 raise GraphError(
                     f"stages {first} and {name} both write product {product.name}",
                     f"take {first} or {name} out of stages in the release YAML",
-                    stage=name,
                 )
             writers[product.name] = specs[name]
     return writers
@@ -220,7 +217,6 @@ def _check_match(reader: StageSpec, read: Product, writer: StageSpec) -> None:
                 f"stage {reader.name} reads {read.name} with {what} {_show(ours)}, "
                 f"but stage {writer.name} writes it with {what} {_show(theirs)}",
                 f"declare it in {reader.name} as {writer.name} does",
-                stage=reader.name,
             )
 
 
@@ -266,7 +262,6 @@ def _name_cycle(stuck: Mapping[str, set[str]], edges: Mapping[tuple[str, str], s
     return GraphError(
         f"stages wait for each other: {', '.join(links)}",
         f"take one of {', '.join(sorted(set(cycle)))} out of stages in the release YAML",
-        stage=cycle[0],
     )
 
 

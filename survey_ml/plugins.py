@@ -30,7 +30,7 @@ STRICT = "SURVEY_ML_STRICT"
 ONLY = "SURVEY_ML_PLUGINS"
 """Comma-separated plugin or distribution names to load; empty loads none but the built-in."""
 
-_HOOKS: dict[str, type] = {
+_HOOKS: dict[str, type[Spec]] = {
     "survey_ml_stages": StageSpec,
     "survey_ml_readers": ReaderSpec,
     "survey_ml_exporters": ExporterSpec,
@@ -112,9 +112,7 @@ class Registry:
                 f"write {line} in the release YAML",
             )
         if len(chosen) > 1:
-            raise ConfigError(
-                f"stage {name} is provided by {both}", f"pick one in the release YAML: {line}", stage=name
-            )
+            raise ConfigError(f"stage {name} is provided by {both}", f"pick one in the release YAML: {line}")
         return chosen[0][0]
 
     def offers_of(self, name: str) -> list[tuple[StageSpec, Origin]]:
@@ -315,19 +313,12 @@ def _collect(manager: pluggy.PluginManager, origins: Mapping[str, Origin], regis
             except (Exception, SystemExit) as error:
                 registry.broken.append(_broken(origin, error, f"{hook}: "))
                 continue
+            spec: Any
             for spec in given:
-                faults = (
-                    list(find_faults(spec, builtin=origin.builtin))
-                    if isinstance(spec, kind)
-                    else [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
-                )
-                if (
-                    not faults
-                    and spec.name == "ingest"
-                    and isinstance(spec, StageSpec)
-                    and not origin.builtin
-                ):
-                    faults = ["the name ingest is taken by survey_ml itself"]
+                if isinstance(spec, kind):
+                    faults = list(find_faults(spec, builtin=origin.builtin))
+                else:
+                    faults = [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
                 if faults:
                     what = f"{_word(kind)} {getattr(spec, 'name', '?')}: "
                     cause = what + "; ".join(faults)

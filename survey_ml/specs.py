@@ -60,6 +60,8 @@ def _check_stage(spec: StageSpec, builtin: bool) -> Iterator[str]:
         return
     if not isinstance(spec.scope, Scope):
         yield f"scope {spec.scope!r} must be one of {', '.join(f'Scope.{s.name}' for s in Scope)}"
+    if spec.name == "ingest" and not builtin:
+        yield "the name ingest is taken by survey_ml itself"
     if not spec.writes:
         yield "it writes no product"
     for name, count in Counter(p.name for p in spec.reads).items():
