@@ -1,0 +1,444 @@
+"""The cells of the background mesh: gathering, clipping and interpolation, compiled.
+
+No function here is compiled with ``fastmath``: sums keep their order, so that a cell gives the same
+bits whatever window it is in.
+"""
+
+from __future__ import annotations
+
+from math import exp, isnan, pi, sqrt
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+MIN_SAMPLES = 24
+"""Fewer samples than this tell no rms."""
+
+GOOD_SHARE = 0.2
+"""A box with less than this share of its samples left grows."""
+
+NAN = np.float32(np.nan)
+
+
+class Cells(NamedTuple):
+    """Sorted samples of all cells, with running sums about the median of each cell.
+
+    Parameters
+    ----------
+    values : (rows, columns, n) array of float32
+        Sorted; NaN, if any, last.
+    counts : (rows, columns) array of int32
+        Samples that are not NaN.
+    middles : (rows, columns) array of float64
+        Medians.
+    sums, squares : (rows, columns, n + 1) arrays of float64
+        Sums of the first 0, 1, ... samples less the median, and of their squares.
+    """
+
+    values: NDArray[np.float32]
+    counts: NDArray[np.int32]
+    middles: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+@numba.njit(cache=True, nogil=True)
+def gather_samples(
+    image: NDArray[np.float32], y0: int, x0: int, step: int, stride: int
+) -> NDArray[np.float32]:
+    """Collect every ``stride``-th pixel of the field's lattice by cell; NaN where there is none.
+
+    Returns
+    -------
+    (rows, columns, n) array of float32
+        For the cells that the window touches; n = (step / stride)^2.
+    """
+    ny, nx = image.shape
+    side = step // stride
+    row0, column0 = y0 // step, x0 // step
+    rows = (y0 + ny - 1) // step - row0 + 1
+    columns = (x0 + nx - 1) // step - column0 + 1
+    samples = np.full((rows, columns, side * side), np.nan, dtype=np.float32)
+    first_y = -y0 % stride
+    first_x = -x0 % stride
+    for y in range(first_y, ny, stride):
+        row = (y + y0) // step - row0
+        at = ((y + y0) % step) // stride * side
+        for x in range(first_x, nx, stride):
+            value = image[y, x]
+            if np.isfinite(value):
+                samples[row, (x + x0) // step - column0, at + ((x + x0) % step) // stride] = value
+    return samples
+
+
+def sum_sorted(values: NDArray[np.float32]) -> Cells:
+    """Count and sum sorted samples; cells that are mostly one value are blank, not noise."""
+    rows, columns, n = values.shape
+    counts = np.empty((rows, columns), dtype=np.int32)
+    middles = np.empty((rows, columns), dtype=np.float64)
+    sums = np.empty((rows, columns, n + 1), dtype=np.float64)
+    squares = np.empty((rows, columns, n + 1), dtype=np.float64)
+    _sum_sorted(values, counts, middles, sums, squares)
+    return Cells(values, counts, middles, sums, squares)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum_sorted(
+    values: NDArray[np.float32],
+    counts: NDArray[np.int32],
+    middles: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    squares: NDArray[np.float64],
+) -> None:
+    """Fill the arrays of `Cells`."""
+    rows, columns, n = values.shape
+    for row in range(rows):
+        for column in range(columns):
+            cell = values[row, column]
+            count = n
+            while count > 0 and isnan(cell[count - 1]):
+                count -= 1
+            # A run longer than half of the samples must reach over the middle of the sorted list.
+            half = count // 2
+            if count > 1:
+                low, high = half, half
+                while low > 0 and cell[low - 1] == cell[half]:
+                    low -= 1
+                while high < count - 1 and cell[high + 1] == cell[half]:
+                    high += 1
+                if 2 * (high - low + 1) > count:
+                    count = 0
+            counts[row, column] = count
+            middle = np.float64(cell[half]) if count > 0 else 0.0
+            middles[row, column] = middle
+            total = 0.0
+            square = 0.0
+            sums[row, column, 0] = 0.0
+            squares[row, column, 0] = 0.0
+            for i in range(count):
+                value = cell[i] - middle
+                total += value
+                square += value * value
+                sums[row, column, i + 1] = total
+                squares[row, column, i + 1] = square
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _count_below(cell: NDArray[np.float32], count: int, limit: float) -> int:
+    """Count the samples of a sorted cell below a limit."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) >> 1
+        if cell[middle] < limit:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def truncation_factor(clip: float) -> float:
+    """Return the rms of a unit normal variable that is cut at +-``clip``."""
+    density = exp(-0.5 * clip * clip) / sqrt(2.0 * pi)
+    return sqrt(1.0 - 2.0 * clip * density / erf(clip / sqrt(2.0)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _find_median(
+    cells: Cells, y0: int, y1: int, x0: int, x1: int, rank: float, low: float, high: float
+) -> float:
+    """Halve an interval until it holds the sample of a rank within a thousandth of its width."""
+    for _ in range(11):
+        middle = 0.5 * (low + high)
+        below = 0
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                below += _count_below(cells.values[y, x], cells.counts[y, x], middle)
+        if below < rank:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+@numba.njit(cache=True, nogil=True)
+def _clip_box(
+    cells: Cells, y0: int, y1: int, x0: int, x1: int, middle: float, rms: float, clip: float, factor: float
+) -> tuple[float, float]:
+    """Clip the samples of a box of cells about their median until none comes or goes.
+
+    Returns
+    -------
+    median, rms : float
+        NaN where the samples do not spread or too few are left.
+    """
+    last = -1
+    for _ in range(30):
+        low, high = middle - clip * rms, middle + clip * rms
+        count = 0
+        below = 0
+        total = 0.0
+        square = 0.0
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                n = cells.counts[y, x]
+                if n == 0:
+                    continue
+                cell = cells.values[y, x]
+                first = _count_below(cell, n, low)
+                end = _count_below(cell, n, high)
+                m = end - first
+                shift = cells.middles[y, x] - middle
+                linear = cells.sums[y, x, end] - cells.sums[y, x, first]
+                total += linear + m * shift
+                square += (
+                    cells.squares[y, x, end]
+                    - cells.squares[y, x, first]
+                    + 2.0 * shift * linear
+                    + m * shift * shift
+                )
+                count += m
+                below += first
+        if count < MIN_SAMPLES:
+            return np.nan, np.nan
+        mean = total / count
+        variance = square / count - mean * mean
+        if not variance > 0.0:
+            return np.nan, np.nan
+        spread = sqrt(variance)
+        rms = spread / factor
+        # The median of a bounded variable is within one rms of its mean.
+        middle = _find_median(
+            cells, y0, y1, x0, x1, below + 0.5 * count, middle + mean - spread, middle + mean + spread
+        )
+        if count == last:
+            break
+        last = count
+    return middle, rms
+
+
+def measure_boxes(
+    cells: Cells,
+    whole: Cells,
+    reference: NDArray[np.float64] | None,
+    reach: int,
+    escalation: int,
+    clip: float,
+) -> NDArray[np.float64]:
+    """Measure background and rms in the box of cells around each cell.
+
+    Where less than a fifth of a box is left, it grows by one cell at a time; if that does not help,
+    the cells are taken whole, sources and all.
+
+    Parameters
+    ----------
+    cells, whole : Cells
+        Without and with the samples on sources.
+    reference : (rows, columns, 2) array or None
+        Median and rms to start from; quartiles of the cell where None.
+    reach, escalation : int
+        Cells on each side of the middle one, and by how many that may grow.
+    clip : float
+        In rms.
+
+    Returns
+    -------
+    (rows, columns, 2) array of float64
+        Median and rms; NaN where unknown.
+    """
+    nodes = np.empty((*cells.counts.shape, 2))
+    start = reference if reference is not None else np.empty((0, 0, 2))
+    _measure_boxes(cells, whole, start, reach, escalation, clip, truncation_factor(clip), nodes)
+    return nodes
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_box(cells: Cells, y0: int, y1: int, x0: int, x1: int) -> int:
+    """Count the samples of a box of cells."""
+    count = 0
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            count += cells.counts[y, x]
+    return count
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure_boxes(
+    cells: Cells,
+    whole: Cells,
+    reference: NDArray[np.float64],
+    reach: int,
+    escalation: int,
+    clip: float,
+    factor: float,
+    nodes: NDArray[np.float64],
+) -> None:
+    """Fill ``nodes``; see `measure_boxes`."""
+    rows, columns, n = cells.values.shape
+    for row in range(rows):
+        for column in range(columns):
+            nodes[row, column] = np.nan
+            for attempt in range(escalation + 2):
+                used = cells
+                more = attempt
+                wanted = MIN_SAMPLES
+                if attempt == 0:
+                    wanted = max(MIN_SAMPLES, int(GOOD_SHARE * n * (2 * reach + 1) ** 2))
+                if attempt > escalation:
+                    used = whole
+                    more = 0
+                y0, y1 = max(0, row - reach - more), min(rows, row + reach + more + 1)
+                x0, x1 = max(0, column - reach - more), min(columns, column + reach + more + 1)
+                if _count_box(used, y0, y1, x0, x1) < wanted:
+                    continue
+                middle, rms = np.nan, np.nan
+                if reference.size > 0:
+                    middle, rms = reference[row, column]
+                if isnan(rms):
+                    middle, rms = _guess(used, y0, y1, x0, x1)
+                middle, rms = _clip_box(used, y0, y1, x0, x1, middle, rms, clip, factor)
+                if not isnan(rms):
+                    nodes[row, column, 0] = middle
+                    nodes[row, column, 1] = rms
+                    break
+
+
+@numba.njit(cache=True, nogil=True)
+def _guess(cells: Cells, y0: int, y1: int, x0: int, x1: int) -> tuple[float, float]:
+    """Guess median and rms of a box by its quietest cell, from the two lower quartiles."""
+    middle, rms = np.nan, np.nan
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            count = cells.counts[y, x]
+            if count < MIN_SAMPLES:
+                continue
+            cell = cells.values[y, x]
+            spread = 1.4826 * (cells.middles[y, x] - np.float64(cell[count // 4]))
+            if spread > 0.0 and not spread >= rms:
+                middle, rms = cells.middles[y, x], spread
+    return middle, rms
+
+
+@numba.njit(cache=True, nogil=True)
+def find_references(nodes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give each cell the values of the lower quartile in rms among itself and its neighbours."""
+    rows, columns = nodes.shape[:2]
+    reference = np.full(nodes.shape, np.nan)
+    found = np.empty((9, 2))
+    for row in range(rows):
+        for column in range(columns):
+            count = 0
+            for y in range(max(0, row - 1), min(rows, row + 2)):
+                for x in range(max(0, column - 1), min(columns, column + 2)):
+                    if isnan(nodes[y, x, 1]):
+                        continue
+                    at = count
+                    while at > 0 and found[at - 1, 1] > nodes[y, x, 1]:
+                        found[at] = found[at - 1]
+                        at -= 1
+                    found[at] = nodes[y, x]
+                    count += 1
+            if count > 0:
+                reference[row, column] = found[(count - 1) // 4]
+    return reference
+
+
+@numba.njit(cache=True, nogil=True)
+def mask_sources(
+    image: NDArray[np.float32],
+    samples: NDArray[np.float32],
+    reference: NDArray[np.float64],
+    y0: int,
+    x0: int,
+    step: int,
+    stride: int,
+    grow: int,
+    threshold: float,
+) -> None:
+    """Blank the samples within ``grow`` rows and columns of a pixel above the threshold, in place."""
+    ny, nx = image.shape
+    side = step // stride
+    columns = samples.shape[1]
+    row0, column0 = y0 // step, x0 // step
+    for y in range(ny):
+        row = (y + y0) // step - row0
+        for column in range(columns):
+            limit = np.float32(reference[row, column, 0] + threshold * reference[row, column, 1])
+            first = max(0, (column + column0) * step - x0)
+            last = min(nx, (column + column0 + 1) * step - x0)
+            for x in range(first, last):
+                if not image[y, x] > limit:
+                    continue
+                low_y, low_x = max(0, y - grow), max(0, x - grow)
+                for yy in range(low_y + -(low_y + y0) % stride, min(ny, y + grow + 1), stride):
+                    at = ((yy + y0) % step) // stride * side
+                    for xx in range(low_x + -(low_x + x0) % stride, min(nx, x + grow + 1), stride):
+                        samples[
+                            (yy + y0) // step - row0,
+                            (xx + x0) // step - column0,
+                            at + ((xx + x0) % step) // stride,
+                        ] = np.nan
+
+
+@numba.njit(cache=True, nogil=True)
+def interpolate_nodes(
+    image: NDArray[np.float32],
+    nodes: NDArray[np.float64],
+    y0: int,
+    x0: int,
+    step: int,
+    background: NDArray[np.float32],
+    rms: NDArray[np.float32],
+) -> None:
+    """Interpolate between the centres of cells, linearly in rows and columns; constant at the ends.
+
+    An unknown node takes the mean of the known ones among the four around a pixel.
+    """
+    ny, nx = image.shape
+    rows, columns = nodes.shape[:2]
+    row0, column0 = y0 // step, x0 // step
+    left = np.empty(2)
+    right = np.empty(2)
+    corner = np.empty((2, 2))
+    for y in range(ny):
+        # Twice the distance to the centre of the field's first cell: integers, hence exact.
+        twice = 2 * (y + y0) - (step - 1)
+        k = twice // (2 * step)
+        fy = (twice - 2 * step * k) / (2.0 * step)
+        top = min(max(k - row0, 0), rows - 1)
+        low = min(max(k + 1 - row0, 0), rows - 1)
+        x = 0
+        while x < nx:
+            twice = 2 * (x + x0) - (step - 1)
+            k = twice // (2 * step)
+            end = min(nx, (2 * step * (k + 1) + step - 1 + 1) // 2 - x0)
+            one = min(max(k - column0, 0), columns - 1)
+            two = min(max(k + 1 - column0, 0), columns - 1)
+            for i in range(2):
+                corner[0, 0], corner[0, 1] = nodes[top, one, i], nodes[top, two, i]
+                corner[1, 0], corner[1, 1] = nodes[low, one, i], nodes[low, two, i]
+                count = 0
+                total = 0.0
+                for j in range(4):
+                    value = corner[j // 2, j % 2]
+                    if not isnan(value):
+                        total += value
+                        count += 1
+                if 0 < count < 4:
+                    for j in range(4):
+                        if isnan(corner[j // 2, j % 2]):
+                            corner[j // 2, j % 2] = total / count
+                left[i] = corner[0, 0] + fy * (corner[1, 0] - corner[0, 0])
+                right[i] = corner[0, 1] + fy * (corner[1, 1] - corner[0, 1])
+            b0, b1 = left[0], right[0] - left[0]
+            r0, r1 = left[1], right[1] - left[1]
+            scale = 1.0 / (2.0 * step)
+            base = 2 * x0 - (step - 1) - 2 * step * k
+            for xx in range(x, end):
+                fx = (2 * xx + base) * scale
+                known = np.isfinite(image[y, xx])
+                background[y, xx] = np.float32(b0 + fx * b1) if known else NAN
+                rms[y, xx] = np.float32(r0 + fx * r1) if known else NAN
+            x = end
