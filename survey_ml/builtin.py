@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from survey_ml.cli.spec import COMMANDS
+from survey_ml.export.spec import EXPORTERS
 from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec, hookimpl
 from survey_ml.products import array
 from survey_ml.stage import Resources, StageSpec
@@ -39,8 +41,8 @@ def survey_ml_readers() -> list[ReaderSpec]:
 
 @hookimpl
 def survey_ml_exporters() -> list[ExporterSpec]:
-    """Return the built-in catalogue formats."""
-    return []
+    """Return the built-in catalogue and map formats."""
+    return list(EXPORTERS)
 
 
 @hookimpl
@@ -51,5 +53,5 @@ def survey_ml_report_panels() -> list[PanelSpec]:
 
 @hookimpl
 def survey_ml_commands() -> list[CommandSpec]:
-    """Return nothing: the built-in commands are listed in `survey_ml.cli`."""
-    return []
+    """Return the built-in commands."""
+    return [CommandSpec(name, factory, summary=summary) for name, factory, summary in COMMANDS]

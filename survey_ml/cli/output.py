@@ -1,0 +1,127 @@
+"""What commands print: one JSON object, or text for people."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def to_plain(value: Any) -> Any:
+    """Turn a value into what JSON can hold; NaN and infinities become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return to_plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return str(value)
+
+
+@contextlib.contextmanager
+def json_output(as_json: bool) -> Iterator[Callable[[Any], None]]:
+    """Keep standard output for one JSON object: all else that is printed inside goes to standard error.
+
+    Yields
+    ------
+    callable
+        Prints an object; call it once. Without ``as_json`` it does nothing.
+    """
+    if not as_json:
+        yield lambda value: None
+        return
+    stdout = sys.stdout
+    stdout.flush()
+    # Ray and the libraries below it write to the file descriptor, not to sys.stdout.
+    saved = os.dup(1) if stdout is sys.__stdout__ else None
+    if saved is not None:
+        os.dup2(2, 1)
+    given: list[str] = []
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield lambda value: given.append(json.dumps(to_plain(value), allow_nan=False))
+    finally:
+        if saved is not None:
+            stdout.flush()
+            os.dup2(saved, 1)
+            os.close(saved)
+    for text in given:
+        stdout.write(text + "\n")
+        stdout.flush()
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Line up columns: text to the left, numbers to the right."""
+    cells = [[_show(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
+    right = [
+        bool(rows) and all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+        for i in range(len(header))
+    ]
+
+    def join(line: Sequence[str]) -> str:
+        padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([join(header), join(["-" * width for width in widths]), *map(join, cells)])
+
+
+def format_bytes(size: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration as ``12 s``, ``3 min 20 s`` or ``5 h 10 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def print_set_aside(items: Sequence[Any]) -> None:
+    """Name what was left out, why, and what to do, on standard error."""
+    for item in items:
+        place = ", ".join(
+            f"{kind} {name}"
+            for kind, name in (("field", item.field), ("tile", item.tile), ("stage", item.stage))
+            if name
+        )
+        click.echo(f"set aside: {place}: {item.cause}", err=True)
+        if item.hint:
+            click.echo(f"  hint: {item.hint}", err=True)
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)

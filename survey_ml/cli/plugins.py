@@ -1,0 +1,126 @@
+"""`survey-ml plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
+from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
+from survey_ml.plugins import Registry, get_manager
+from survey_ml.products import Product
+from survey_ml.stage import StageSpec
+
+
+@click.command()
+@click.option("--verbose", "-v", is_flag=True, help="Show where broken plugins fail.")
+@json_option
+@debug_option
+def plugins(verbose: bool, as_json: bool) -> None:
+    """List stages, formats, report panels and commands, where they come from, and what is broken."""
+    registry = get_manager()
+    with json_output(as_json) as emit:
+        emit(describe(registry))
+    if not as_json:
+        _print(registry, verbose)
+
+
+def describe(registry: Registry) -> dict[str, Any]:
+    """Return all that is installed as plain values."""
+    kinds: dict[str, Sequence[ReaderSpec | ExporterSpec | PanelSpec | CommandSpec]] = {
+        "readers": registry.readers(),
+        "exporters": registry.exporters(),
+        "panels": registry.panels(),
+        "commands": registry.commands(),
+    }
+    return {
+        "stages": [_describe_stage(spec, registry) for spec in _list_stages(registry)],
+        **{
+            kind: [
+                {
+                    "name": spec.name,
+                    "distribution": registry.origin_of(spec).distribution,
+                    "version": registry.origin_of(spec).version,
+                    "factory": spec.factory,
+                    "summary": spec.summary,
+                }
+                for spec in specs
+            ]
+            for kind, specs in kinds.items()
+        },
+        "broken": registry.broken,
+    }
+
+
+def _list_stages(registry: Registry) -> list[StageSpec]:
+    """Return all stages, also those whose name two distributions contend for."""
+    names = sorted({spec.name for spec, _ in registry.offers if isinstance(spec, StageSpec)})
+    return [spec for name in names for spec, _ in registry.offers_of(name)]
+
+
+def _describe_stage(spec: StageSpec, registry: Registry) -> dict[str, Any]:
+    origin = registry.origin_of(spec)
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "distribution": origin.distribution,
+        "distribution_version": origin.version,
+        "plugin": origin.plugin,
+        "scope": spec.scope,
+        "reads": [_describe_product(product) for product in spec.reads],
+        "writes": [_describe_product(product) for product in spec.writes],
+        "resources": spec.resources,
+        "factory": spec.factory,
+        "summary": spec.summary,
+    }
+
+
+def _describe_product(product: Product) -> dict[str, Any]:
+    return {
+        "name": product.name,
+        "kind": product.kind,
+        "dtype": product.dtype,
+        "dims": product.dims,
+        "optional": product.optional,
+    }
+
+
+def _print(registry: Registry, verbose: bool) -> None:
+    header = ("stage", "version", "from", "scope", "reads", "writes", "cpus", "gpus", "memory")
+    rows = []
+    for spec in _list_stages(registry):
+        origin = registry.origin_of(spec)
+        reads = " ".join(f"[{p.name}]" if p.optional else p.name for p in spec.reads)
+        writes = [p.name for p in spec.writes]
+        shown = " ".join(writes if verbose else writes[:3]) + (
+            "" if verbose or len(writes) <= 3 else f" +{len(writes) - 3}"
+        )
+        whence = f"{origin.distribution} {origin.version}"
+        needs = (f"{spec.resources.cpus:g}", f"{spec.resources.gpus:g}", format_bytes(spec.resources.memory))
+        rows.append((spec.name, spec.version, whence, spec.scope, reads or "-", shown, *needs))
+    click.echo(format_table(header, rows))
+    for title, specs in (
+        ("reader", registry.readers()),
+        ("exporter", registry.exporters()),
+        ("panel", registry.panels()),
+        ("command", registry.commands()),
+    ):
+        more = [(s.name, registry.origin_of(s), s.summary) for s in specs]
+        if title == "command":  # the built-in ones are in --help
+            more = [row for row in more if not row[1].builtin]
+        if more:
+            click.echo()
+            lines = [(name, f"{o.distribution} {o.version}", text) for name, o, text in more]
+            click.echo(format_table((title, "from", "summary"), lines))
+    if registry.broken:
+        click.echo("\nbroken:")
+    for broken in registry.broken:
+        whence = f"{broken.distribution} {broken.version}".strip() or "no distribution"
+        click.echo(f"  {broken.name} ({whence}): {broken.cause}")
+        if verbose and broken.trace:
+            click.echo("    " + broken.trace.rstrip().replace("\n", "\n    "))
+    if registry.broken and not verbose:
+        click.echo("  `survey-ml plugins --verbose` shows where they fail")

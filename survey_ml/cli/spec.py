@@ -1,0 +1,16 @@
+"""The built-in commands: name, where they are, and one line; kept apart from what they import."""
+
+from __future__ import annotations
+
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("demo", "survey_ml.cli.demo:demo", "Make a small release with a known truth and process it"),
+    ("init", "survey_ml.cli.init:init", "Write a commented release YAML to start from"),
+    ("check", "survey_ml.cli.check:check", "Check a release without processing it"),
+    ("run", "survey_ml.cli.run:run", "Process a release, or go on with one"),
+    ("plan", "survey_ml.cli.plan:plan", "Show what a run would do, and why"),
+    ("status", "survey_ml.cli.status:status", "Show what a release holds, and verify it"),
+    ("export", "survey_ml.cli.export:export", "Write catalogues and maps of a release again"),
+    ("report", "survey_ml.cli.report:report", "Write the report of a release again"),
+    ("plugins", "survey_ml.cli.plugins:plugins", "List stages, formats and commands and their origin"),
+    ("version", "survey_ml.cli.version:version", "Show the versions that a release depends on"),
+)
