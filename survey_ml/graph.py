@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from survey_ml.config import LoadedConfig
 from survey_ml.errors import GraphError, PluginError
-from survey_ml.explain import Path, explain
+from survey_ml.explain import Path as KeyPath
+from survey_ml.explain import explain
 from survey_ml.plugins import Registry, get_manager, load_factory
 from survey_ml.products import Product
 from survey_ml.stage import Options, Stage, StageSpec
@@ -47,7 +49,8 @@ class Graph:
         registry: Registry,
         providers: Mapping[str, str] | None = None,
         *,
-        locate: Callable[[Path], str] = lambda path: "",
+        locate: Callable[[KeyPath], str] = lambda path: "",
+        base: Path | None = None,
     ) -> Graph:
         """Order the wanted stages and those whose products they need.
 
@@ -61,6 +64,8 @@ class Graph:
             Stage name to distribution, where two provide it.
         locate : callable
             Gives ``file:line`` of a path in the release YAML, for error messages.
+        base : Path
+            Folder that options of type ``Path`` are relative to; left as they are when None.
 
         Raises
         ------
@@ -85,7 +90,7 @@ class Graph:
                     _check_match(spec, product, writers[product.name])
         order = _sort(specs, edges)
         options = {
-            spec.name: _check_options(spec, wanted.get(spec.name) or {}, registry, locate)
+            spec.name: _check_options(spec, wanted.get(spec.name) or {}, registry, locate, base)
             for spec in order
             if spec.name != INGEST
         }
@@ -155,6 +160,7 @@ def build_graph(config: LoadedConfig, registry: Registry | None = None) -> Graph
         registry or get_manager(),
         config.release.providers,
         locate=lambda path: find_lines(config.source)(("stages", *path)),
+        base=config.base,
     )
 
 
@@ -266,7 +272,11 @@ def _name_cycle(stuck: Mapping[str, set[str]], edges: Mapping[tuple[str, str], s
 
 
 def _check_options(
-    spec: StageSpec, given: Mapping[str, Any], registry: Registry, locate: Callable[[Path], str]
+    spec: StageSpec,
+    given: Mapping[str, Any],
+    registry: Registry,
+    locate: Callable[[KeyPath], str],
+    base: Path | None,
 ) -> Options:
     """Build the options of a stage from what the configuration gives."""
     origin = registry.origin_of(spec)
@@ -278,7 +288,7 @@ def _check_options(
             stage=spec.name,
         )
     try:
-        return kind.options_type.model_validate(dict(given))
+        options = kind.options_type.model_validate(dict(given))
     except ValidationError as error:
         raise explain(
             error,
@@ -287,3 +297,7 @@ def _check_options(
             locate=lambda path: locate((spec.name, *path)),
             stage=spec.name,
         ) from None
+    if base is None:
+        return options
+    paths = {name: base / value for name, value in options if isinstance(value, Path)}
+    return options.model_copy(update=paths)

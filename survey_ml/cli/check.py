@@ -1,0 +1,121 @@
+"""`survey-ml check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from survey_ml.cli.configuration import configuration_options, load
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import (
+    format_bytes,
+    format_seconds,
+    format_table,
+    json_option,
+    json_output,
+    print_set_aside,
+)
+
+if TYPE_CHECKING:
+    from survey_ml.data.inputs import Source
+    from survey_ml.errors import SetAside
+    from survey_ml.graph import Graph
+
+
+@click.command()
+@configuration_options
+@click.option("--mermaid", is_flag=True, help="Print the graph for Mermaid, and nothing else.")
+@json_option
+@debug_option
+@click.pass_context
+def check(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    out: str | None,
+    engine: str | None,
+    settings: tuple[str, ...],
+    mermaid: bool,
+    as_json: bool,
+) -> None:
+    """Check a release without processing it: configuration, stages, and the headers of all images.
+
+    Exit code 0: all well; 1: some fields cannot be processed; 2: nothing can.
+    """
+    config = load(
+        paths, out or ("check-only" if not paths[0].endswith((".yaml", ".yml")) else None), engine, settings
+    )
+    with json_output(as_json) as emit:
+        from survey_ml.cli.estimate import estimate_cost
+        from survey_ml.data.inputs import find_sources
+        from survey_ml.graph import build_graph
+        from survey_ml.plugins import get_manager
+
+        registry = get_manager()
+        graph = build_graph(config, registry)
+        if mermaid and not as_json:
+            click.echo(graph.to_mermaid())
+            return
+        sources, aside = find_sources(config, registry.readers())
+        cost = estimate_cost(config, graph, [source.field for source in sources])
+        emit(_describe(config.release.name, config.out, graph, sources, aside, cost))
+    if not as_json:
+        _print(graph, sources, aside, cost)
+    ctx.exit(2 if not sources else 1 if aside else 0)
+
+
+def _describe(
+    name: str, out: str, graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], cost: Any
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "out": out,
+        "fields": [
+            {
+                "name": source.field.name,
+                "path": source.path,
+                "shape": source.field.shape,
+                "beam_arcsec": [source.field.beam.major, source.field.beam.minor, source.field.beam.pa],
+                "frequency_hz": source.field.frequency,
+                "pixel_arcsec": source.field.pixel_scale,
+                "factor_to_jy": source.scale,
+            }
+            for source in sources
+        ],
+        "set_aside": list(aside),
+        "stages": [spec.name for spec in graph.order],
+        "mermaid": graph.to_mermaid(),
+        "estimate": cost,
+    }
+
+
+def _print(graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], cost: Any) -> None:
+    shown = sources[:20]
+    rows = [
+        (
+            source.field.name,
+            f"{source.field.shape[1]} x {source.field.shape[0]}",
+            f"{source.field.beam.major:.2f} x {source.field.beam.minor:.2f}",
+            f"{source.field.pixel_scale:.2f}",
+            "unknown"
+            if source.field.frequency != source.field.frequency
+            else f"{source.field.frequency / 1e6:.1f}",
+        )
+        for source in shown
+    ]
+    if rows:
+        click.echo(format_table(("field", "pixels", "beam / arcsec", "pixel / arcsec", "MHz"), rows))
+    if len(sources) > len(shown):
+        click.echo(f"... and {len(sources) - len(shown)} more fields")
+    click.echo("\nstages:")
+    click.echo("  " + graph.to_text().replace("\n", "\n  "))
+    click.echo(
+        f"\n{len(sources)} fields, {cost['megapixels']:.1f} Mpx, {cost['tiles']} tiles, "
+        f"{cost['units']} units of work"
+        f"\nabout {format_bytes(cost['disk'])} on disk, {format_bytes(cost['memory'])} of memory with "
+        f"{cost['workers']} workers, {format_seconds(cost['seconds'])} ({cost['basis']})"
+    )
+    print_set_aside(aside)
+    if aside:
+        click.echo(f"{len(aside)} of {len(sources) + len(aside)} fields cannot be processed", err=True)
