@@ -1,0 +1,330 @@
+"""A release on a file system: whole files only, in an order that survives a crash at any point."""
+
+# ruff: noqa: PTH102, PTH104, PTH108, PTH110, PTH112, PTH116, PTH120, PTH208
+# Plain strings: this runs some twenty times a tile, and Path objects cost more than the calls.
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from survey_ml.data.failures import describe_failure
+from survey_ml.errors import StoreError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+MARKER = "_COMMIT.json"
+ASIDE = ".tmp-"
+"""Prefix of whatever is not yet, or no longer, part of the release."""
+
+
+def _sync_folder(path: str) -> None:
+    """Make names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_folder(path: str) -> None:
+    """Create a folder and make each new name on the way durable."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        _sync_folder(os.path.dirname(folder))
+
+
+def _write_file(path: str, data: bytes) -> None:
+    """Write a file and make its bytes durable."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Disk:
+    """The folder of a release. Paths are relative to it, with forward slashes.
+
+    Parameters
+    ----------
+    root : str
+        Absolute path of the release.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def locate(self, path: str) -> str:
+        """Return the absolute path."""
+        return f"{self.root}/{path}"
+
+    def prepare(self) -> None:
+        """Create the release's folder.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be created or written.
+        """
+        try:
+            if os.path.exists(self.root) and not os.path.isdir(self.root):
+                raise StoreError(f"{self.root} is a file, not a folder", "Choose another `out`.")
+            _make_folder(self.root)
+            probe = self.locate(f"{ASIDE}{uuid.uuid4().hex}")
+            _write_file(probe, b"survey_ml")
+            os.unlink(probe)
+        except OSError as error:
+            raise describe_failure(error, self.root) from error
+
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a file; None when there is none."""
+        try:
+            handle = os.open(self.locate(path), os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise describe_failure(error, self.locate(path), "read") from error
+        try:
+            size = os.fstat(handle).st_size
+            data = os.read(handle, size + 1)
+            while len(data) < size:
+                more = os.read(handle, size - len(data))
+                if not more:
+                    break
+                data += more
+            return data
+        except OSError as error:
+            raise describe_failure(error, self.locate(path), "read") from error
+        finally:
+            os.close(handle)
+
+    def measure(self, paths: Sequence[str]) -> dict[str, int | None]:
+        """Return the size of each file; None for those that are missing."""
+        sizes: dict[str, int | None] = {}
+        for path in paths:
+            try:
+                sizes[path] = os.stat(self.locate(path)).st_size
+            except OSError:
+                sizes[path] = None
+        return sizes
+
+    def digest(self, path: str) -> str | None:
+        """Return the SHA-256 of a file; None when it is missing."""
+        try:
+            with Path(self.locate(path)).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise describe_failure(error, self.locate(path), "read") from error
+
+    def list_folder(self, path: str) -> list[str]:
+        """Return the names in a folder, sorted; empty when there is no such folder."""
+        try:
+            return sorted(os.listdir(self.locate(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise describe_failure(error, self.locate(path), "read") from error
+
+    def replace(self, path: str, data: bytes, *, durable: bool = True) -> None:
+        """Put a small file in place whole: aside, fsync, rename, fsync of the folder."""
+        target = self.locate(path)
+        folder, _, name = target.rpartition("/")
+        aside = f"{folder}/{ASIDE}{name}-{uuid.uuid4().hex}"
+        try:
+            _make_folder(folder)
+            if durable:
+                _write_file(aside, data)
+            else:
+                Path(aside).write_bytes(data)
+            os.rename(aside, target)
+            if durable:
+                _sync_folder(folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+            raise describe_failure(error, target) from error
+
+    def remove(self, path: str) -> None:
+        """Remove a file or folder at once: renamed aside, then deleted at leisure."""
+        target = self.locate(path)
+        folder, _, name = target.rpartition("/")
+        aside = f"{folder}/{ASIDE}old-{name}-{uuid.uuid4().hex}"
+        try:
+            os.rename(target, aside)
+            _sync_folder(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise describe_failure(error, target, "remove") from error
+        if os.path.isdir(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+
+    def write_unit(
+        self, folder: str, key: str, shards: Mapping[str, bytes], parts: Mapping[str, bytes], marker: bytes
+    ) -> bool:
+        """Commit a unit of work; see the commit protocol in ``docs/architecture.md``.
+
+        Parameters
+        ----------
+        folder : str
+            ``units/FIELD/STAGE/TILE``.
+        key : str
+            Key of the unit: the name of its folder.
+        shards : mapping
+            Path of each shard to its bytes.
+        parts : mapping
+            File name of each table part to its bytes.
+        marker : bytes
+            Content of ``_COMMIT.json``.
+
+        Returns
+        -------
+        bool
+            False when a commit with this key was found in place at the end: ours was thrown away.
+
+        Raises
+        ------
+        StoreError
+            When anything could not be written; then there is no commit.
+        """
+        place = self.locate(folder)
+        token = uuid.uuid4().hex
+        aside = f"{place}/{ASIDE}{key[:16]}-{token}"
+        waiting: dict[str, str] = {}
+        doing = aside
+        try:
+            _make_folder(place)
+            os.mkdir(aside)
+            for path, data in shards.items():
+                target = self.locate(path)
+                array, _, chunk = target.rpartition("/c/")
+                doing = waiting[target] = f"{array}/{ASIDE}{token}-{chunk.replace('/', '.')}"
+                _write_file(doing, data)
+            for name, data in parts.items():
+                doing = f"{aside}/{name}"
+                _write_file(doing, data)
+            doing = place
+            for name in self.list_folder(folder):
+                if not name.startswith(ASIDE):
+                    self.remove(f"{folder}/{name}")
+            changed = set()
+            for target, source in waiting.items():
+                doing = target
+                parent = target.rpartition("/")[0]
+                _make_folder(parent)
+                os.rename(source, target)
+                changed.add(parent)
+            for parent in sorted(changed):
+                doing = parent
+                _sync_folder(parent)
+            doing = f"{aside}/{MARKER}"
+            _write_file(doing, marker)
+            _sync_folder(aside)
+            doing = f"{place}/{key}"
+            made = self._rename_unit(aside, doing)
+            _sync_folder(place)
+        except OSError as error:
+            raise describe_failure(error, doing) from error
+        finally:
+            # After a success both are gone already; after a kill `clean` finds them.
+            for source in waiting.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(source)
+            shutil.rmtree(aside, ignore_errors=True)
+        return made
+
+    @staticmethod
+    def _rename_unit(aside: str, target: str) -> bool:
+        """Put a unit's folder in place; False when another writer was faster."""
+        try:
+            os.rename(aside, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        return True
+
+    def walk_markers(
+        self, field: str | None = None, stage: str | None = None
+    ) -> Iterator[tuple[tuple[str, str, str, str], bytes]]:
+        """Yield field, stage, tile and key of each commit, with the bytes of its marker."""
+        for field_name in [field] if field else self.list_folder("units"):
+            for stage_name in [stage] if stage else self.list_folder(f"units/{field_name}"):
+                base = self.locate(f"units/{field_name}/{stage_name}")
+                try:
+                    tiles = os.listdir(base)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                for tile in tiles:
+                    if tile.startswith(ASIDE):
+                        continue
+                    for key in self.list_folder(f"units/{field_name}/{stage_name}/{tile}"):
+                        if key.startswith(ASIDE):
+                            continue
+                        data = self.read(f"units/{field_name}/{stage_name}/{tile}/{key}/{MARKER}")
+                        if data is not None:
+                            yield (field_name, stage_name, tile, key), data
+
+    def clean(self) -> list[str]:
+        """Remove what killed writers left aside; call it when no other run is at work.
+
+        Returns
+        -------
+        list of str
+            The paths that were removed.
+        """
+        removed = []
+        depths = {"": 0, "units": 4, "store.zarr": 3, "quarantine": 3}
+        for top, depth in depths.items():
+            for path in self._find_aside(top, depth):
+                target = self.locate(path)
+                if os.path.isdir(target):
+                    shutil.rmtree(target, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.unlink(target)
+                removed.append(path)
+        return sorted(removed)
+
+    def _find_aside(self, folder: str, depth: int) -> Iterator[str]:
+        """Yield paths whose name starts with the aside prefix, at most ``depth`` folders down."""
+        try:
+            entries = sorted(os.scandir(self.locate(folder)), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise describe_failure(error, self.locate(folder), "read") from error
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name.startswith(ASIDE):
+                yield path
+            elif depth and entry.name != "c" and entry.is_dir(follow_symlinks=False):
+                yield from self._find_aside(path, depth - 1)
+
+    def open_zarr(self, path: str, *, read_only: bool = True) -> Store:
+        """Return a Zarr store rooted at a folder of the release."""
+        from zarr.storage import LocalStore
+
+        return LocalStore(self.locate(path), read_only=read_only)

@@ -1,0 +1,33 @@
+"""Failures of the system told in words a user can act on."""
+
+from __future__ import annotations
+
+import errno
+
+from survey_ml.errors import StoreError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def describe_failure(error: BaseException, path: object, doing: str = "write") -> StoreError:
+    """Return a `StoreError` that names the path, the cause and the remedy.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the operating system or the object store answered.
+    path : object
+        What was being read or written.
+    doing : str
+        The verb of the message.
+    """
+    number = getattr(error, "errno", None)
+    cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if number in _FULL:
+        hint = "Free space there (or raise the quota), then run the same command again: it goes on."
+    elif number in _REFUSED or isinstance(error, PermissionError):
+        hint = "Choose another `out`, or give yourself write permission on that folder."
+    else:
+        hint = "Run the same command again: what is committed is kept."
+    return StoreError(f"cannot {doing} {path}: {cause}", hint)
