@@ -1,0 +1,162 @@
+"""FITS and Parquet tables that say what their columns are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+from astropy.table import Table as AstropyTable
+from numpy.typing import NDArray
+
+from survey_ml.export.schema import columns_in, fill_column, read_column, split_dtype
+from survey_ml.export.votable import describe_votable
+
+if TYPE_CHECKING:
+    from survey_ml.export.options import ExportOptions
+    from survey_ml.products import Column
+
+_FITS = {"float64": "D", "float32": "E", "int64": "K", "int32": "J", "bool": "L"}
+_NULLS = {"int64": -(1 << 63), "int32": -(1 << 31), "bool": -1}
+"""What stands for null in FITS; a boolean column with nulls is written as short integers."""
+
+
+def export_fits(release: Any, folder: Path, options: ExportOptions) -> list[Path]:
+    """Write one ``.fits`` a table."""
+    paths = []
+    for name, table in options.written.items():
+        paths.append(folder / f"{name}.fits")
+        write_fits(table, paths[-1], name, release=options.release, version=options.version)
+    return paths
+
+
+def export_parquet(release: Any, folder: Path, options: ExportOptions) -> list[Path]:
+    """Write one ``.parquet`` a table."""
+    paths = []
+    for name, table in options.written.items():
+        paths.append(folder / f"{name}.parquet")
+        write_parquet(table, paths[-1], name, options.describe(name))
+    return paths
+
+
+def write_fits(table: pa.Table, path: Path, name: str, *, release: str = "", version: str = "") -> None:
+    """Write an Arrow table as a FITS binary table with TUNIT, TUCD and TCOMM for every column.
+
+    There is no DATE card, so that the same table gives the same bytes.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With units, UCDs and descriptions in its schema.
+    path : Path
+        File to write.
+    name : str
+        EXTNAME, in capitals.
+    release, version : str
+        For the primary header.
+    """
+    columns = columns_in(table)
+    coldefs = [_make_column(column, table) for column in columns]
+    hdu = fits.BinTableHDU.from_columns(coldefs, nrows=len(table))
+    hdu.name = name.upper()
+    hdu.header["RADESYS"] = ("ICRS", "unless an input header says otherwise")
+    for number, column in enumerate(columns, start=1):
+        # astropy writes no UCDs.
+        if column.ucd:
+            _set_card(hdu.header, f"TUCD{number}", column.ucd)
+        if column.description:
+            _set_card(hdu.header, f"TCOMM{number}", column.description)
+    primary = fits.PrimaryHDU()
+    primary.header["RELEASE"] = (release, "name of the release")
+    primary.header["CREATOR"] = (f"survey_ml {version}".strip(), "software")
+    primary.header["TABLE"] = (name, "rows of the first extension")
+    fits.HDUList([primary, hdu]).writeto(path, overwrite=True)
+
+
+def write_parquet(table: pa.Table, path: Path, name: str, description: str = "") -> None:
+    """Write an Arrow table as Parquet, described twice in its footer.
+
+    ``table_meta_yaml`` is what astropy's Parquet reader knows; ``IVOA.VOTable-Parquet.*`` is the
+    VOParquet convention (IVOA Note "Parquet in the VO" 1.0) of TOPCAT, Firefly and astropy's
+    ``parquet.votable``: a VOTable whose one TABLE has no data.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With units, UCDs and descriptions in its schema.
+    path : Path
+        File to write.
+    name, description : str
+        Of the table.
+    """
+    metadata: dict[str | bytes, str | bytes] = {
+        "table_meta_yaml": _describe_astropy(table, name, description),
+        "IVOA.VOTable-Parquet.version": "1.0",
+        "IVOA.VOTable-Parquet.content": describe_votable(table, name, description).replace("<!--DATA-->", ""),
+    }
+    fields = []
+    for column, known in zip(columns_in(table), table.schema, strict=True):
+        if column.dtype == "string":
+            # astropy's reader takes the width of strings from here.
+            width = pa.compute.max(pa.compute.utf8_length(table.column(column.name))).as_py()
+            metadata[f"table::len::{column.name}"] = str(width or 1)
+        fields.append(known)
+    pq.write_table(
+        table.cast(pa.schema(fields)).replace_schema_metadata(metadata),
+        path,
+        compression="zstd",
+        row_group_size=1 << 17,
+    )
+
+
+def to_astropy(table: pa.Table, name: str = "", description: str = "") -> AstropyTable:
+    """Return an astropy Table with units and descriptions; the UCD is in a column's ``meta``."""
+    out = AstropyTable(meta={k: v for k, v in (("name", name), ("description", description)) if v})
+    for column in columns_in(table):
+        out[column.name] = read_column(table, column.name)
+        out[column.name].description = column.description or None
+        if column.unit:
+            out[column.name].unit = column.unit
+        if column.ucd:
+            out[column.name].meta["ucd"] = column.ucd
+    return out
+
+
+def _describe_astropy(table: pa.Table, name: str, description: str) -> str:
+    from astropy.table import meta
+
+    return "\n".join(meta.get_yaml_from_table(to_astropy(table.slice(0, 0), name, description)))
+
+
+def _make_column(column: Column, table: pa.Table) -> fits.Column:
+    kind, length = split_dtype(column.dtype)
+    values = read_column(table, column.name)
+    null: int | None = None
+    if kind == "string":
+        values = _to_ascii(values)
+        form = f"{max(1, values.dtype.itemsize)}A"
+    else:
+        form = f"{length or ''}{_FITS[kind]}"
+        missing = table.column(column.name).is_null().to_numpy() if not length else np.zeros(0, bool)
+        if missing.any() and kind in _NULLS:
+            null = _NULLS[kind]
+            if kind == "bool":
+                form, values = "I", values.astype(np.int16)
+            values = np.where(missing, null, values).astype(values.dtype)
+    if not len(table):
+        values = fill_column(column, 0) if kind != "string" else values
+    return fits.Column(column.name, form, unit=column.unit or None, null=null, array=values)
+
+
+def _to_ascii(values: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return values.astype("S")
+    except UnicodeEncodeError:
+        return np.array([text.encode("ascii", "backslashreplace") for text in values.tolist()])
+
+
+def _set_card(header: fits.Header, keyword: str, value: str) -> None:
+    header[keyword] = value
