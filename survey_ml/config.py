@@ -75,6 +75,8 @@ class Export(Section):
     """Column names of the exported tables."""
     maps: tuple[str, ...] = ()
     """Array products also written as FITS, such as rms and residual."""
+    prefix: str = Field("SML", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    """Acronym of the survey in source names: `SML` gives `SML Jhhmmss.ss+ddmmss.s`."""
 
 
 class ReleaseConfig(Section):
