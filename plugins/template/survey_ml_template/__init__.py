@@ -1,0 +1,1 @@
+"""A plugin for survey_ml to copy and change."""
