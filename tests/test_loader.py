@@ -137,7 +137,7 @@ def test_the_hint_lists_what_is_allowed(write):
         ("- a\n- b\n", "must hold keys and values, not list"),
         ("", "must hold keys and values, not NoneType"),
         ("? [a, b]\n: 1\n", "release.yaml:1: a key must be a word"),
-        ("name: !!python/object/apply:os.system ['true']\n", "this is not YAML"),
+        ("name: !!python/object/apply:os.system ['true']\n", "release.yaml:1: the tag"),
         ("x: " + "[" * 80 + "]" * 80, "levels"),
         ("#" * (MAX_BYTES + 1), "has at most"),
     ],
