@@ -139,16 +139,12 @@ def measure_background(
     image = np.ascontiguousarray(image, dtype=np.float32)
     if image.size == 0:
         return image.copy(), image.copy()
-    samples = gather_samples(image, origin[0], origin[1], step, stride)
-    if mask is not None:
-        kept = gather_samples(
-            np.where(mask, np.float32(np.nan), np.float32(0)), origin[0], origin[1], step, stride
-        )
-        samples += kept
+    data = image if mask is None else np.where(mask, np.float32(np.nan), image)
+    samples = gather_samples(data, origin[0], origin[1], step, stride)
     cells = sum_sorted(np.sort(samples, axis=-1))
     single = measure_boxes(cells, cells, None, 0, 0, CLIP_SNR)
     reference = find_references(single)
-    mask_sources(image, samples, reference, origin[0], origin[1], step, stride, grow, SOURCE_SNR)
+    mask_sources(data, samples, reference, origin[0], origin[1], step, stride, grow, SOURCE_SNR)
     quiet = sum_sorted(np.sort(samples, axis=-1))
     nodes = measure_boxes(quiet, cells, reference, reach, ESCALATION, CLIP_SNR)
     background = np.empty_like(image)

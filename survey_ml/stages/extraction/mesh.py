@@ -369,7 +369,7 @@ def mask_sources(
             first = max(0, (column + column0) * step - x0)
             last = min(nx, (column + column0 + 1) * step - x0)
             for x in range(first, last):
-                if not image[y, x] > limit:
+                if not (image[y, x] > limit and image[y, x] < np.inf):
                     continue
                 low_y, low_x = max(0, y - grow), max(0, x - grow)
                 for yy in range(low_y + -(low_y + y0) % stride, min(ny, y + grow + 1), stride):
