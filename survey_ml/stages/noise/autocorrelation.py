@@ -183,7 +183,7 @@ def combine_patches(patches: list[Patch], covariance: NDArray[np.float64]) -> No
     distance = np.sqrt(_measure_distance(covariance, lag) / (8.0 * np.log(2.0)))
     measured = _average(patches, (distance >= NEAR) & (distance <= FAR))
     if measured is None:
-        acf = _make_definite(np.where(distance <= FAR, shape_gaussian(covariance, lag), 0.0))
+        acf = _make_definite(shape_gaussian(covariance, lag) * _fade(distance))
         return NoiseModel(acf, lag, 0, 0.0, "beam", np.nan)
     share = n_independent / (n_independent + LEAST_BEAMS)
     fitted = _fit_gaussian(measured, distance <= 1.2, lag, covariance)
@@ -195,10 +195,15 @@ def combine_patches(patches: list[Patch], covariance: NDArray[np.float64]) -> No
     with np.errstate(divide="ignore", invalid="ignore"):
         kept = 1.0 - SIGNIFICANCE**2 * variance / departure**2
     acf = smooth + departure * np.where(kept > 0.0, kept, 0.0)
-    acf[distance > FAR] = 0.0
     source = "measured" if share > 0.9 else "blended"
     rms = float(np.median([p.rms for p in patches]))
-    return NoiseModel(_make_definite(acf), lag, len(patches), n_independent, source, rms)
+    acf = _make_definite(acf * _fade(distance))
+    return NoiseModel(acf, lag, len(patches), n_independent, source, rms)
+
+
+def _fade(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a weight that falls smoothly from one at `NEAR` to zero at `FAR`: no edge, no ripples."""
+    return 0.5 + 0.5 * np.cos(pi * np.clip((distance - NEAR) / (FAR - NEAR), 0.0, 1.0))
 
 
 def _average(patches: list[Patch], far: NDArray[np.bool_]) -> NDArray[np.float64] | None:
@@ -241,11 +246,11 @@ def _fit_gaussian(
 def _make_definite(acf: NDArray[np.float64]) -> NDArray[np.float64]:
     """Make an autocorrelation positive semi-definite, changing it as little as it takes.
 
-    Its spectrum, on a grid four times as large, is clipped at zero and cut to the support again a
+    Its spectrum, on a grid eight times as large, is clipped at zero and cut to the support again a
     few times; what is still negative then is balanced by white noise.
     """
     lag = acf.shape[0] // 2
-    size = fft.next_fast_len(4 * lag + 2, real=True) * 2
+    size = fft.next_fast_len(8 * lag + 4, real=True) * 2
     lags = np.ix_(np.arange(-lag, lag + 1), np.arange(-lag, lag + 1))
     support = acf != 0.0
     support |= support[::-1, ::-1]
