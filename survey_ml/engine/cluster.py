@@ -1,0 +1,191 @@
+"""Start a local Ray, or attach to one that runs; the only file beside `pool` that imports ray."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+from survey_ml.errors import SurveyMLError
+
+logger = logging.getLogger(__name__)
+
+THREADS = {
+    name: "1"
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "BLOSC_NTHREADS",
+        "TORCH_NUM_THREADS",
+    )
+}
+"""One thread a worker: workers are the parallelism, and sums come out the same on any machine."""
+
+_STORE_BYTES = 100 << 20
+"""Object store of a local Ray. Addresses and windows travel, not arrays, so it stays near empty."""
+
+
+class EngineError(SurveyMLError):
+    """The engine itself cannot go on: Ray is missing, cannot be reached, or cannot start workers."""
+
+
+def require_engine() -> None:
+    """Check that Ray and Prefect are installed.
+
+    Raises
+    ------
+    EngineError
+        Names the extra to install, and the engine that does without.
+    """
+    missing = [name for name in ("prefect", "ray") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EngineError(
+            f"the ray engine needs {' and '.join(missing)}, not installed here",
+            "pip install 'survey-ml[ray]', or run with --engine local",
+        )
+
+
+def limit_threads() -> None:
+    """Ask numerical libraries that are loaded from now on for one thread, in this process too.
+
+    A sum split over threads rounds differently; the engines must agree to the last bit.
+    """
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
+
+
+class Cluster:
+    """A Ray cluster for the length of a run.
+
+    ``RAY_ADDRESS`` names one to attach to, which is left running; otherwise one is started on this
+    machine and ended with the run.
+    """
+
+    def __init__(self) -> None:
+        require_engine()
+        self.address = os.environ.get("RAY_ADDRESS", "").strip()
+        self.owned = False
+        self._folder = ""
+        self.ray: ModuleType = _import_ray()
+
+    def start(self) -> None:
+        """Start or attach.
+
+        Raises
+        ------
+        EngineError
+            When the address does not answer or a local cluster does not come up.
+        """
+        if self.ray.is_initialized():
+            return
+        common = {"log_to_driver": False, "logging_level": "critical", "configure_logging": False}
+        try:
+            if self.address and self.address != "local":
+                self.ray.init(address=self.address, **common)
+                return
+            _sweep()
+            self._folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_short_folder())
+            self.ray.init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES,
+                _temp_dir=self._folder,
+                **common,
+            )
+            self.owned = True
+        except Exception as error:
+            self._drop_folder()
+            where = f"at {self.address}" if self.address else "on this machine"
+            raise EngineError(
+                f"Ray {where} does not start: {type(error).__name__}: {error}",
+                "check RAY_ADDRESS, or run with --engine local",
+            ) from error
+
+    def alive(self) -> bool:
+        """Tell whether any node of the cluster still answers."""
+        try:
+            return any(node["Alive"] for node in self.ray.nodes())
+        except Exception:
+            return False
+
+    def resources(self) -> dict[str, float]:
+        """Return what the cluster has in all: CPU, GPU, memory."""
+        return dict(self.ray.cluster_resources())
+
+    def restart(self) -> None:
+        """End a local cluster that lost its only node and start another.
+
+        Raises
+        ------
+        EngineError
+            For a cluster that is not ours to start.
+        """
+        if not self.owned:
+            raise EngineError(
+                f"the Ray cluster at {self.address} has no live node left",
+                "start it again and run the same command: it goes on from what is committed",
+            )
+        logger.warning("Ray was lost; starting it again and going on")
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """End what was started here; leave alone what was not."""
+        if self.ray.is_initialized() and (self.owned or self.address):
+            with contextlib.suppress(Exception):
+                self.ray.shutdown()
+        self.owned = False
+        self._drop_folder()
+
+    def _drop_folder(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+
+def _import_ray() -> ModuleType:
+    """Import ray, quiet and without usage reports."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    return ray
+
+
+def _prefix(pid: int) -> str:
+    return f"sml-{os.getuid() if hasattr(os, 'getuid') else 0}-{pid}-"
+
+
+def _short_folder() -> str:
+    """Return a folder for Ray's sockets, whose paths may have 107 characters in all."""
+    folder = tempfile.gettempdir()
+    return folder if len(folder) < 24 or not Path("/tmp").is_dir() else "/tmp"  # noqa: S108
+
+
+def _sweep() -> None:
+    """Remove the session folders of runs that were killed."""
+    mine = _prefix(0).rsplit("-", 2)[0]
+    for folder in Path(_short_folder()).glob(f"{mine}-*-*"):
+        pid = folder.name.split("-")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,295 @@
+"""The driver of a run: opens the release, goes through the stages, keeps account."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from survey_ml.config import LoadedConfig
+from survey_ml.data.commit import Unit, clean, list_quarantine, release_quarantine, remove_commit
+from survey_ml.data.inputs import Source, find_sources, hash_input
+from survey_ml.data.store import ReleaseStore
+from survey_ml.engine.ledger import Ledger
+from survey_ml.engine.plan import Plan, UnitState, make_plan
+from survey_ml.engine.progress import Progress
+from survey_ml.engine.work import RELEASE, Executor, Job, Result, StageWork
+from survey_ml.errors import SetAside, StoreError, SurveyMLError
+from survey_ml.graph import INGEST, Graph
+from survey_ml.products import Kind
+from survey_ml.stage import Options, Resources, StageSpec
+
+if TYPE_CHECKING:
+    from survey_ml.engine.run import RunResult
+    from survey_ml.plugins import Registry
+
+logger = logging.getLogger(__name__)
+
+_PASSES = 3
+"""Rounds through the stages: damage found while reading is repaired in the next one."""
+
+
+class Driver:
+    """One run of one release.
+
+    Parameters
+    ----------
+    config : LoadedConfig
+        The release.
+    graph : Graph
+        Its stages.
+    registry : Registry
+        For the readers of input formats.
+    stages : set of str or None
+        Do only these.
+    progress : Progress
+        Is told about every unit.
+    """
+
+    store: ReleaseStore
+
+    def __init__(
+        self,
+        config: LoadedConfig,
+        graph: Graph,
+        registry: Registry,
+        *,
+        stages: set[str] | None,
+        progress: Progress,
+    ) -> None:
+        self.config, self.graph, self.progress = config, graph, progress
+        self.specs: list[StageSpec] = [s for s in graph.order if stages is None or s.name in stages]
+        self._readers = registry.readers()
+        self.sources: list[Source] = []
+        self.ledger = Ledger()
+        self._aside: list[SetAside] = []
+        self._failed: dict[Unit, tuple[str, str]] = {}
+        self._culprits: dict[Unit, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._before: dict[Unit, str] = {}
+        self._spent: Counter[str] = Counter()
+        self._made: Counter[str] = Counter()
+        self._stopped: SurveyMLError | None = None
+        self._hashes: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._rank = 0
+
+    # ---- opening
+
+    def look(self) -> None:
+        """Read headers and commits without writing anything, for a plan."""
+        self.sources, self._aside = find_sources(self.config, self._readers)
+        self.store = ReleaseStore.open(self.config.out)
+        try:
+            self.store.describe()
+        except StoreError:
+            self.ledger = Ledger()
+        else:
+            self.ledger = Ledger.read(self.store)
+
+    def open(self, *, retry_quarantined: bool = False) -> None:
+        """Create the release or go on with it, and read its commits.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be written.
+        """
+        self.sources, self._aside = find_sources(self.config, self._readers)
+        self.store = ReleaseStore.create(self.config.out, self.config)
+        clean(self.store)
+        if retry_quarantined:
+            release_quarantine(self.store, list(list_quarantine(self.store)))
+        good = []
+        for source in self.sources:
+            try:
+                self.store.register(source.field, source, self.config.release.tiling.core_px)
+                good.append(source)
+            except SurveyMLError as error:
+                if isinstance(error, StoreError):
+                    raise
+                self._aside.append(SetAside.from_error(error, field=source.field.name))
+        self.sources = good
+        self.ledger = Ledger.read(self.store)
+
+    def _hash(self, source: Source) -> str:
+        """Return the checksum of an input; of files never ingested it is not yet needed by a plan."""
+        name = source.field.name
+        if name not in self._hashes:
+            self._hashes[name] = hash_input(source, self.store)
+        return self._hashes[name]
+
+    # ---- planning
+
+    def plan(self) -> Plan:
+        """Return how every unit stands now."""
+        tiling, seed = self.config.release.tiling, self.config.release.seed
+        return make_plan(
+            self.graph,
+            self.sources,
+            self.ledger,
+            tiling,
+            seed=seed,
+            hash_of=self._hash,
+            set_aside=self._aside,
+            failed=self._failed,
+            stages={spec.name for spec in self.specs},
+        )
+
+    @staticmethod
+    def has_work(plan: Plan) -> bool:
+        """Tell whether there is anything to do."""
+        return bool(plan.counts["todo"] or plan.counts["stale"])
+
+    def remaining(self) -> list[Resources]:
+        """Return what the stages still to come need."""
+        return [spec.resources for spec in self.specs[self._rank :]]
+
+    # ---- working
+
+    def process(self, executor: Executor) -> None:
+        """Go through the stages, again while damage was found, until all is done that can be."""
+        for _ in range(_PASSES):
+            self._culprits.clear()
+            for self._rank, spec in enumerate(self.specs):
+                plan = self.plan()
+                self._note(plan)
+                jobs = plan.jobs(spec.name)
+                if jobs:
+                    self._process_stage(executor, spec, jobs)
+                if self._stopped is not None:
+                    return
+            if not self._culprits:
+                return
+            self._repair()
+
+    def _note(self, plan: Plan) -> None:
+        """Remember how units stood when they were first seen, for the account at the end."""
+        for unit in plan:
+            self._before.setdefault(unit.unit, "redo" if unit.reason and unit.state == "todo" else unit.state)
+
+    def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
+        start = time.monotonic()
+        self._redeclare(spec, {job.unit.field for job in jobs})
+        release = self.config.release
+        work = StageWork(
+            out=self.config.out,
+            spec=spec,
+            options=self.graph.options.get(spec.name, Options()),
+            reads={p: (w, self.graph.spec(w).scope) for p, w in self.graph.reads(spec.name).items()},
+            core=release.tiling.core_px,
+            halo=release.tiling.halo_px,
+            seed=release.seed,
+            retries=release.engine.retries,
+        )
+        self.progress.begin(spec.name, len(jobs))
+        try:
+            executor.prepare(work, len(jobs))
+            executor.run(work, jobs, self._take)
+        finally:
+            self.progress.end(spec.name)
+            self._spent[spec.name] += time.monotonic() - start
+            self.ledger = self.ledger.reread(spec.name)
+
+    def _redeclare(self, spec: StageSpec, fields: Iterable[str]) -> None:
+        """Give arrays that exist their present layout before several workers write to them."""
+        arrays = [product for product in spec.writes if product.kind is Kind.ARRAY]
+        for name in sorted(fields) if arrays else ():
+            present = set(self.store.products(name))
+            for product in arrays:
+                if product.name in present:
+                    self.store.declare(name, product)
+
+    def _take(self, result: Result) -> None:
+        """Account for one unit; called from the threads of the executor."""
+        with self._lock:
+            unit = result.unit
+            self.progress.advance(unit.stage, result.outcome)
+            if result.outcome in ("done", "skipped"):
+                self._made[unit.stage] += 1
+                again = self._before.get(unit) in ("stale", "redo")
+                self._counts["redone" if again else "done"] += 1
+            elif result.outcome == "failed":
+                self._failed[unit] = (result.cause, result.hint)
+                logger.warning("%s set aside: %s", _place(unit), result.cause)
+            elif result.outcome == "damaged":
+                assert result.culprit is not None
+                self._culprits[result.culprit] = result.cause
+            elif result.outcome == "stopped" and self._stopped is None:
+                self._stopped = StoreError(
+                    result.cause, result.hint, field=unit.field, tile=unit.tile, stage=unit.stage
+                )
+
+    def _repair(self) -> None:
+        """Take away the commits of damaged units, so that the next round makes them again."""
+        known = {spec.name for spec in self.specs}
+        for unit, cause in sorted(self._culprits.items()):
+            if unit.stage in known:
+                logger.warning("%s is damaged (%s); it is made again", _place(unit), cause)
+            self._before[unit] = "redo"
+            remove_commit(self.store, unit)
+        self.ledger = Ledger.read(self.store)
+
+    # ---- concluding
+
+    def conclude(self) -> RunResult:
+        """Take stale commits away and sum up.
+
+        After a run the release holds what the configuration says and nothing older: a part made
+        with other options must not get into the catalogue beside new ones.
+        """
+        from survey_ml.engine.run import RunResult, StageRow
+
+        plan = self.plan()
+        self._note(plan)
+        if self._stopped is None:
+            for state in plan:
+                commit = self.ledger.commits.get(state.unit)
+                if commit is not None and commit.key != state.key:
+                    remove_commit(self.store, state.unit)
+            self.ledger = Ledger.read(self.store) if self._counts else self.ledger
+        result = RunResult(self.config.out, done=self._counts["done"], redone=self._counts["redone"])
+        good = [state for state in plan if state.state == "done"]
+        result.skipped = max(0, len(good) - result.done - result.redone)
+        result.set_aside = self._list_aside(plan)
+        result.stopped = self._stopped
+        by_stage = plan.by_stage()
+        result.stages = [
+            StageRow(s.name, len(by_stage.get(s.name, [])), self._made[s.name], self._spent[s.name])
+            for s in self.specs
+        ]
+        wanted = [s for s in good if s.unit.stage != INGEST or len(self.specs) == 1]
+        result.exit_code = 0 if not result.set_aside and self._stopped is None else 1
+        if not wanted:
+            result.exit_code = 2
+        return result
+
+    def _list_aside(self, plan: Plan) -> list[SetAside]:
+        """Name what was left out: one entry a field where all its tiles share the reason."""
+        aside = list(plan.set_aside)
+        bad_fields = {entry.field for entry in aside}
+        groups: dict[tuple[str, str, str, str], list[UnitState]] = {}
+        totals: Counter[tuple[str, str]] = Counter()
+        for state in plan:
+            totals[state.unit.field, state.unit.stage] += 1
+            if state.state in ("aside", "quarantined", "waiting") and state.unit.field not in bad_fields:
+                reason = "waiting" if state.state == "waiting" else state.reason
+                key = (state.unit.field, state.unit.stage, reason, state.hint)
+                groups.setdefault(key, []).append(state)
+        for (name, stage, _, hint), states in groups.items():
+            where = "" if name == RELEASE else name
+            if len(states) > 1 and len(states) == totals[name, stage]:
+                aside.append(SetAside(where, states[0].reason, hint, "", stage))
+            else:
+                aside += [SetAside(where, s.reason, hint, s.unit.tile, stage) for s in states]
+        if self._stopped is not None:
+            error = self._stopped
+            aside.append(SetAside(error.field, error.message, error.hint, error.tile, error.stage))
+        return aside
+
+
+def _place(unit: Unit) -> str:
+    return f"field {unit.field}, tile {unit.tile}, stage {unit.stage}"

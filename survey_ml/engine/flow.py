@@ -1,0 +1,243 @@
+"""The Prefect flow of a run: tasks that are batches of units, and going on without Prefect when it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from survey_ml.engine.pool import RayExecutor
+from survey_ml.engine.server import PrefectServer, apply_settings
+from survey_ml.engine.work import Job, Report, StageWork
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS = 200
+"""Prefect tasks a flow: thousands in one flow leave a backlog of events that breaks the next one."""
+_AT_ONCE = 3
+"""Tasks in hand: one that ends, one that is worked on, one whose jobs are queued behind it."""
+
+
+@dataclass
+class _Batch:
+    """Jobs of one Prefect task."""
+
+    number: int
+    jobs: Sequence[Job]
+    started: bool = False
+    done: bool = False
+    error: BaseException | None = None
+
+
+class PrefectExecutor:
+    """Does stages on Ray, each batch of units a task of the running Prefect flow.
+
+    What a batch did is committed and reported here before Prefect hears of it; Prefect's own
+    record decides nothing.
+
+    Parameters
+    ----------
+    inner : RayExecutor
+        Does the work.
+    server : PrefectServer
+        Answers.
+    stages : int
+        Stages of the flow, which share its `MAX_TASKS`.
+    batch_seconds : float
+        Work that one task should hold.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self, inner: RayExecutor, server: PrefectServer, *, stages: int, batch_seconds: float
+    ) -> None:
+        self._inner, self._server = inner, server
+        self._limit = max(2, MAX_TASKS // max(1, stages))
+        self._batch_seconds = batch_seconds
+        self._lost = False
+
+    def prepare(self, work: StageWork, count: int) -> None:
+        """See `RayExecutor.prepare`."""
+        self._inner.prepare(work, count)
+
+    def run(self, work: StageWork, jobs: Sequence[Job], report: Report) -> None:
+        """Do the jobs of a stage; a first small batch measures how large the others should be."""
+        probe = min(len(jobs), 2 * max(1, self._inner.size))
+        start = time.monotonic()
+        self._run_batches(work, [_Batch(0, jobs[:probe])], report)
+        rest = jobs[probe:]
+        if not rest:
+            return
+        rate = probe / max(time.monotonic() - start, 1e-3)
+        size = max(1, ceil(rate * self._batch_seconds), ceil(len(rest) / (self._limit - 1)))
+        batches = [
+            _Batch(number, rest[at : at + size])
+            for number, at in enumerate(range(0, len(rest), size), start=1)
+        ]
+        self._run_batches(work, batches, report)
+
+    def _run_batches(self, work: StageWork, batches: list[_Batch], report: Report) -> None:
+        if not self._lost and not self._server.healthy():
+            self.lose("it does not answer")
+        if not self._lost:
+            self._submit(work, batches, report)
+        for batch in batches:
+            if batch.error is not None:
+                raise batch.error
+            if not batch.started:
+                self.lose("it did not start a task")
+                self._inner.run(work, batch.jobs, report)
+
+    def _submit(self, work: StageWork, batches: list[_Batch], report: Report) -> None:
+        """Run batches as tasks; a batch that Prefect does not start stays for the caller."""
+        from prefect import task
+        from prefect.cache_policies import NO_CACHE
+        from prefect.states import Completed, Failed
+
+        by_number = {batch.number: batch for batch in batches}
+
+        def run_batch(stage: str, batch: int, units: int) -> Any:
+            mine = by_number[batch]
+            mine.started = True
+            counts: dict[str, int] = {}
+
+            def count(result: Any) -> None:
+                counts[result.outcome] = counts.get(result.outcome, 0) + 1
+                report(result)
+
+            try:
+                self._inner.run(work, mine.jobs, count)
+            except BaseException as error:
+                mine.error = error
+                return Failed(message=f"{type(error).__name__}: {error}")
+            mine.done = True
+            return Completed(message=", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
+
+        run_task = task(
+            run_batch,
+            name=work.spec.name,
+            task_run_name="{stage} {batch}",
+            retries=0,
+            persist_result=False,
+            cache_policy=NO_CACHE,
+            log_prints=False,
+        )
+        try:
+            futures = [run_task.submit(work.spec.name, b.number, len(b.jobs)) for b in batches]
+        except Exception as error:
+            self.lose(f"{type(error).__name__}: {error}")
+            futures = []
+        for future in futures:
+            with contextlib.suppress(Exception):
+                future.wait()
+        # A task that began is finished here, whatever Prefect made of it.
+        for batch in batches:
+            while batch.started and not batch.done and batch.error is None:
+                time.sleep(0.05)
+
+    def lose(self, why: str) -> None:
+        """Go on without Prefect: say so once, and drop what was to be told to it."""
+        if not self._lost:
+            self._lost = True
+            logger.warning("the Prefect API is lost (%s); the run goes on without it", why)
+            drop_events()
+
+    def close(self) -> None:
+        """Free the actors."""
+        self._inner.close()
+
+
+def run_flow(
+    name: str, out: str, body: Callable[[], None], executor: PrefectExecutor, server: PrefectServer
+) -> None:
+    """Run ``body`` as the Prefect flow ``process-release``; without Prefect if it cannot start.
+
+    Parameters
+    ----------
+    name : str
+        Of the release: the name of the flow run.
+    out : str
+        Where it goes, shown as a parameter.
+    body : callable
+        Does all the work with ``executor``. Its errors are raised here; Prefect's are not.
+    """
+    apply_settings(server.url)
+    begun = threading.Event()
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def process_release(release: str, out: str) -> Any:
+        from prefect.states import Completed, Failed
+
+        begun.set()
+        try:
+            body()
+        except BaseException as error:
+            errors.append(error)
+            if not isinstance(error, Exception):
+                raise
+            return Failed(message=f"{type(error).__name__}: {error}")
+        finally:
+            ended.set()
+        return Completed(message="done")
+
+    try:
+        _call_flow(process_release, name, out, server.url)
+    except Exception as error:
+        if not errors:
+            executor.lose(f"{type(error).__name__}: {error}")
+    if errors:
+        raise errors[0]
+    if not begun.is_set():
+        body()
+    elif not ended.is_set():
+        raise RuntimeError("the flow was left before its work was done")
+    flush_events()
+
+
+def _call_flow(function: Callable[[str, str], Any], name: str, out: str, url: str) -> None:
+    from prefect import flow
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    # The environment rules only where Prefect was not imported before; this rules always.
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+        process = flow(
+            function,
+            name="process-release",
+            flow_run_name=name,
+            task_runner=ThreadPoolTaskRunner(max_workers=_AT_ONCE),
+            retries=0,
+            persist_result=False,
+            validate_parameters=False,
+            log_prints=False,
+        )
+        process(name, out, return_state=True)
+
+
+def flush_events(seconds: float = 10.0) -> None:
+    """Send what Prefect has yet to hear, while its API is still there."""
+    from prefect.events.worker import EventsWorker
+
+    with contextlib.suppress(Exception):
+        EventsWorker.drain_all(timeout=seconds, at_exit=False)
+
+
+def drop_events() -> None:
+    """Forget what was to be told to a Prefect that is gone: each event would wait seconds at exit."""
+    try:
+        from prefect.events.clients import NullEventsClient
+        from prefect.events.worker import EventsWorker
+
+        EventsWorker.set_client_override(NullEventsClient)
+        for worker in list(EventsWorker._instances.values()):
+            with worker._queue.mutex:
+                worker._queue.queue.clear()
+    except Exception as error:
+        logger.debug("events of Prefect could not be dropped: %s", error)

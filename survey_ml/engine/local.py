@@ -1,0 +1,35 @@
+"""Do the work in this one process: no Prefect, no Ray, the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from survey_ml.engine.work import Job, Report, StageWork
+from survey_ml.engine.worker import Worker
+
+
+class LocalExecutor:
+    """One worker, in this process."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def prepare(self, work: StageWork, count: int) -> None:
+        """Open the release."""
+        if self._worker is None:
+            self._worker = Worker(work.out)
+
+    def run(self, work: StageWork, jobs: Sequence[Job], report: Report) -> None:
+        """Do the jobs one after the other; an interrupt leaves what is committed."""
+        assert self._worker is not None
+        for job in jobs:
+            (result,) = self._worker.run_units(work, [job])
+            report(result)
+            if result.outcome == "stopped":
+                return
+
+    def close(self) -> None:
+        """Let go of the worker and what its stages loaded."""
+        self._worker = None

@@ -1,0 +1,505 @@
+"""Long-lived Ray actors that do units of work: several a call, the least loaded actor first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from survey_ml.data.commit import quarantine, read_commit
+from survey_ml.data.store import ReleaseStore
+from survey_ml.engine.cluster import THREADS, Cluster, EngineError
+from survey_ml.engine.work import Job, Report, Result, StageWork
+from survey_ml.graph import INGEST
+from survey_ml.stage import Resources
+
+logger = logging.getLogger(__name__)
+
+DEATHS = 3
+"""Workers that one unit may take with it before it is quarantined."""
+_DEPTH = 2
+"""Calls an actor holds: one it works on, one that waits, so that it never idles."""
+_CALL_SECONDS = 1.0
+"""Work one call should hold at most: longer calls make long tails and coarse progress."""
+_STARTS = 3
+"""Failed starts in a row after which workers are taken not to start at all."""
+_RESTARTS = 2
+"""Times a lost local cluster is started again in one run."""
+
+
+class UnitActor:
+    """What runs in a worker process; stages are set up in it once and kept."""
+
+    def __init__(self) -> None:
+        from survey_ml.engine.worker import Worker
+
+        self._open = Worker
+        self._workers: dict[str, Any] = {}
+
+    def start(self) -> int:
+        """Answer with the process id, when the process is there."""
+        return os.getpid()
+
+    def run_units(self, work: StageWork, jobs: list[Job]) -> list[Result]:
+        """Do some jobs; see `Worker.run_units`."""
+        if work.out not in self._workers:
+            self._workers[work.out] = self._open(work.out)
+        return list(self._workers[work.out].run_units(work, jobs))
+
+
+@dataclass
+class _Item:
+    """A job in the pool, who waits for it, and how often it took a worker with it."""
+
+    work: StageWork
+    job: Job
+    report: Report
+    ticket: _Ticket
+    deaths: int = 0
+    alone: bool = False
+    not_before: float = 0.0
+
+
+@dataclass
+class _Ticket:
+    """One caller of `ActorPool.run`, who waits until all its jobs are reported."""
+
+    left: int
+    done: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None
+
+
+@dataclass(eq=False)
+class _Member:
+    """An actor and the calls it holds, the oldest first."""
+
+    handle: Any
+    ready: bool = False
+    calls: list[tuple[Any, list[_Item]]] = field(default_factory=list)
+
+    @property
+    def load(self) -> int:
+        return sum(len(items) for _, items in self.calls)
+
+
+class ActorPool:
+    """Actors of one kind of resources. `run` may be called from several threads at once.
+
+    One thread of its own hands out the jobs, so that nobody waits for a batch to end: an actor
+    that is free takes the next jobs, whosever they are.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where the actors live; started.
+    resources : Resources
+        What one actor needs.
+    size : int
+        Number of actors.
+    per_call : int
+        Units a call at most.
+    retries : int
+        Of the configuration; bounds the deaths a unit may cause.
+    """
+
+    def __init__(
+        self, cluster: Cluster, resources: Resources, size: int, *, per_call: int, retries: int
+    ) -> None:
+        self.cluster, self.resources, self.size = cluster, resources, size
+        self._per_call, self._deaths = per_call, max(1, min(DEATHS, retries))
+        self._members: list[_Member] = []
+        self._queue: deque[_Item] = deque()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._failed_starts = 0
+        self._restarts = 0
+        self._unit_seconds = 0.0
+        self._warm: set[str] = set()
+        self._last_look = time.monotonic()
+        self._thread = threading.Thread(target=self._serve, name="survey-ml-pool", daemon=True)
+        self._fill()
+        self._thread.start()
+
+    def run(self, work: StageWork, jobs: Sequence[Job], report: Report) -> None:
+        """Do the jobs and return when all are reported; see `Executor.run`."""
+        if not jobs:
+            return
+        ticket = _Ticket(len(jobs))
+        with self._wake:
+            if self._closed:
+                raise EngineError("the workers have been let go", "run the same command again")
+            self._queue.extend(_Item(work, job, report, ticket) for job in jobs)
+            self._wake.notify_all()
+        # A bounded wait lets a keyboard interrupt through on every platform.
+        while not ticket.done.wait(0.5):
+            if not self._thread.is_alive():
+                raise EngineError("the thread that hands out work has ended", "run the same command again")
+        if ticket.error is not None:
+            raise ticket.error
+
+    def close(self) -> None:
+        """End the actors; what they had not committed is done again by the next run."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+        self._thread.join(timeout=10)
+        for member in self._members:
+            self._kill(member)
+        self._members.clear()
+
+    def _kill(self, member: _Member) -> None:
+        try:
+            self.cluster.ray.kill(member.handle)
+        except Exception as error:
+            logger.debug("an actor could not be ended: %s", error)
+
+    def _fill(self) -> None:
+        """Start actors until there are as many as there should be."""
+        actor = self.cluster.ray.remote(UnitActor).options(
+            num_cpus=self.resources.cpus,
+            num_gpus=self.resources.gpus,
+            memory=self.resources.memory,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=1,
+            runtime_env={"env_vars": THREADS},
+        )
+        while len(self._members) < self.size:
+            member = _Member(actor.remote())
+            member.calls.append((member.handle.start.remote(), []))
+            self._members.append(member)
+
+    def _serve(self) -> None:
+        """Hand out jobs and take in results until closed (the pool's own thread)."""
+        while True:
+            try:
+                with self._wake:
+                    if self._closed:
+                        return
+                    if not self._queue and not any(m.calls for m in self._members):
+                        self._wake.wait()
+                        continue
+                    self._hand_out()
+                self._take_in()
+                self._look_after()
+            except BaseException as error:
+                self._fail_all(error)
+                if not isinstance(error, Exception | EngineError):
+                    raise
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Give up: every caller gets the error."""
+        with self._wake:
+            items = [*self._queue, *(i for m in self._members for _, items in m.calls for i in items)]
+            self._queue.clear()
+            for member in self._members:
+                member.calls.clear()
+                self._kill(member)
+            self._members.clear()
+            for item in items:
+                item.ticket.error = error
+                item.ticket.done.set()
+
+    # ---- handing out
+
+    def _hand_out(self) -> None:
+        """Give the next jobs to the actor that holds the fewest, while any has room."""
+        while self._queue:
+            free = [m for m in self._members if m.ready and len(m.calls) < _DEPTH]
+            if not free:
+                return
+            items = self._next_items()
+            if not items:
+                return
+            member = min(free, key=lambda m: m.load)
+            call = member.handle.run_units.remote(items[0].work, [item.job for item in items])
+            member.calls.append((call, items))
+
+    def _next_items(self) -> list[_Item]:
+        """Take jobs of one stage for one call off the queue; none when all must wait."""
+        now = time.monotonic()
+        for _ in range(len(self._queue)):
+            if self._queue[0].not_before <= now:
+                break
+            self._queue.rotate(-1)
+        first = self._queue[0]
+        if first.not_before > now:
+            return []
+        stage = first.work.spec.name
+        if stage not in self._warm and stage != INGEST:
+            # The first unit of a stage goes out alone: what it compiles lands in the cache on
+            # disk, and the other workers read it there instead of all compiling the same.
+            if any(i.work.spec.name == stage for m in self._members for _, c in m.calls for i in c):
+                return []
+            return [self._queue.popleft()]
+        if first.alone:
+            return [self._queue.popleft()]
+        share = ceil(len(self._queue) / (_DEPTH * max(1, len(self._members))))
+        fit = int(_CALL_SECONDS / self._unit_seconds) if self._unit_seconds else self._per_call
+        count = max(1, min(self._per_call, share, fit))
+        items: list[_Item] = []
+        while self._queue and len(items) < count:
+            item = self._queue[0]
+            if item.alone or item.work is not first.work:
+                break
+            items.append(self._queue.popleft())
+        return items
+
+    # ---- taking in
+
+    def _take_in(self) -> None:
+        """Wait a moment for any call to end and report what it did."""
+        ray = self.cluster.ray
+        calls = [call for member in self._members for call, _ in member.calls]
+        if not calls:
+            time.sleep(0.05)
+            return
+        ready, _ = ray.wait(calls, num_returns=1, timeout=0.1)
+        if ready:
+            # More may be there by now; a look costs nothing.
+            ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+        done = set(ready)
+        for member in list(self._members):
+            for call, items in list(member.calls):
+                if call not in done or member not in self._members:
+                    continue
+                try:
+                    answer = ray.get(call)
+                except ray.exceptions.RayActorError as error:
+                    self._bury(member, error)
+                    break
+                except Exception as error:
+                    member.calls.remove((call, items))
+                    for item in items:
+                        cause = f"{type(error).__name__}: {error}"
+                        self._finish(item, Result(item.job.unit, "failed", cause=cause))
+                    continue
+                member.calls.remove((call, items))
+                self._failed_starts = 0
+                if not items:
+                    member.ready = True
+                    continue
+                for item, result in zip(items, answer, strict=True):
+                    self._learn(item, result)
+                    self._finish(item, result)
+
+    def _learn(self, item: _Item, result: Result) -> None:
+        stage = item.work.spec.name
+        if stage not in self._warm:
+            self._warm.add(stage)
+            self._unit_seconds = 0.0
+        elif result.outcome == "done":
+            last = self._unit_seconds or result.seconds
+            self._unit_seconds = 0.8 * last + 0.2 * result.seconds
+
+    def _finish(self, item: _Item, result: Result) -> None:
+        try:
+            item.report(result)
+        except BaseException as error:
+            item.ticket.error = error
+        item.ticket.left -= 1
+        if item.ticket.left == 0:
+            item.ticket.done.set()
+        if result.outcome == "stopped":
+            self._drop_queued(result)
+
+    def _drop_queued(self, result: Result) -> None:
+        """The store takes no more: what has not begun is not begun."""
+        with self._wake:
+            items, self._queue = list(self._queue), deque()
+        for item in items:
+            self._finish(item, Result(item.job.unit, "stopped", cause=result.cause, hint=result.hint))
+
+    # ---- deaths
+
+    def _bury(self, member: _Member, error: BaseException) -> None:
+        """Replace a dead actor and put what it had not committed back, one by one."""
+        ray = self.cluster.ray
+        self._members.remove(member)
+        if not member.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _STARTS and self.cluster.alive():
+                raise EngineError(
+                    f"workers do not start: {str(error).strip().splitlines()[-1]}",
+                    "survey_ml and the stage's distribution must be installed on every node",
+                ) from error
+        blamed = False
+        for call, items in member.calls:
+            try:
+                results = ray.get(call, timeout=5)
+            except Exception:
+                self._put_back(items, running=not blamed)
+                blamed = blamed or bool(items)
+            else:
+                for item, result in zip(items, results or (), strict=False):
+                    self._finish(item, result)
+        member.calls.clear()
+        self._kill(member)
+        if self.cluster.alive():
+            self._fill()
+
+    def _put_back(self, items: list[_Item], *, running: bool) -> None:
+        """Queue again what a dead worker left undone.
+
+        The worker takes units in order and commits each before the next, so the first one without
+        a commit is the one it died on; only that one counts a death.
+        """
+        left = []
+        for item in items:
+            found = read_commit(ReleaseStore.open(item.work.out), item.job.unit)
+            if found is not None and found.key == item.job.key:
+                self._finish(item, Result(item.job.unit, "done", float(found.info.get("seconds", 0.0))))
+            else:
+                left.append(item)
+        for position, item in enumerate(left):
+            if running:
+                item.alone = True
+                if position == 0:
+                    item.deaths += 1
+                    if item.deaths >= self._deaths:
+                        self._quarantine(item)
+                        continue
+                item.not_before = time.monotonic() + 0.25 * 2**item.deaths
+            with self._wake:
+                self._queue.append(item)
+
+    def _quarantine(self, item: _Item) -> None:
+        unit = item.job.unit
+        cause = f"its worker died {item.deaths} times"
+        hint = (
+            "often this is memory: try a smaller tiling.core_px or fewer engine.workers; "
+            "then run again with --retry-quarantined"
+        )
+        quarantine(ReleaseStore.open(item.work.out), unit, item.job.key, cause, hint, item.deaths)
+        logger.warning("%s, tile %s, stage %s: %s", unit.field, unit.tile, unit.stage, cause)
+        self._finish(item, Result(unit, "quarantined", cause=cause, hint=hint))
+
+    def _look_after(self) -> None:
+        """Now and then see whether the cluster is still there, and start it again when not."""
+        if time.monotonic() - self._last_look < 2.0:
+            return
+        self._last_look = time.monotonic()
+        if self.cluster.alive():
+            self._fill()
+            return
+        if self._restarts >= _RESTARTS:
+            raise EngineError("Ray was lost again and again", "run with --engine local, or look at its logs")
+        self._restarts += 1
+        held = [items for member in self._members for _, items in member.calls]
+        self._members.clear()
+        self.cluster.restart()
+        for items in held:
+            self._put_back(items, running=False)
+        self._fill()
+
+
+class RayExecutor:
+    """Does stages on a Ray cluster, with one pool of actors at a time.
+
+    Actors are kept from stage to stage while the next one needs no more than they have: starting
+    a worker takes longer than many a tile.
+
+    Parameters
+    ----------
+    workers : int or None
+        Actors a stage at most.
+    memory : int
+        Bytes that all actors may declare together.
+    per_call, retries
+        Of the configuration.
+    remaining : callable
+        Returns the resources of the stages still to come, to size memory for them all.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        workers: int | None,
+        memory: int,
+        per_call: int,
+        retries: int,
+        remaining: Callable[[], Sequence[Resources]] = tuple,
+    ) -> None:
+        self._cluster, self._workers, self._memory = cluster, workers, memory
+        self._per_call, self._retries, self._remaining = per_call, retries, remaining
+        self._pool: ActorPool | None = None
+        self._wide = Resources()
+
+    @property
+    def size(self) -> int:
+        """Actors at work."""
+        return self._pool.size if self._pool else 0
+
+    def prepare(self, work: StageWork, count: int) -> None:
+        """Have actors for ``count`` units of a stage; from one thread, before `run`."""
+        want = work.spec.resources
+        have = self._pool
+        if have is not None:
+            fits = (
+                (self._wide.cpus, self._wide.gpus) == (want.cpus, want.gpus)
+                and self._wide.memory >= want.memory
+                and have.size >= min(count, self.bound(self._wide))
+            )
+            if fits:
+                return
+            have.close()
+            self._pool = None
+        alike = [r.memory for r in self._remaining() if (r.cpus, r.gpus) == (want.cpus, want.gpus)]
+        wide = Resources(want.cpus, want.gpus, max([want.memory, *alike]))
+        # Fewer workers for the sake of a later stage would be a bad bargain.
+        if self.bound(wide) < self.bound(want):
+            wide = want
+        size = max(1, min(count, self.bound(wide)))
+        self._wide = wide
+        available = self._cluster.resources()
+        cpus = min(wide.cpus, max(1.0, available.get("CPU", 1.0)))
+        memory = int(min(wide.memory, available.get("memory", wide.memory) / size))
+        self._pool = ActorPool(
+            self._cluster,
+            Resources(cpus, wide.gpus, memory),
+            size,
+            per_call=self._per_call,
+            retries=self._retries,
+        )
+
+    def bound(self, need: Resources) -> int:
+        """Return how many workers of a kind the cluster and the configuration allow.
+
+        Raises
+        ------
+        EngineError
+            When a stage needs a GPU and there is none.
+        """
+        have = self._cluster.resources()
+        if need.gpus > have.get("GPU", 0.0):
+            raise EngineError(
+                f"a stage needs {need.gpus:g} GPU a worker, the cluster has {have.get('GPU', 0.0):g}",
+                "run on a machine with a GPU, or take the stage out",
+            )
+        bounds = [have.get("CPU", 1.0) / need.cpus if need.cpus else 1e6, self._memory / need.memory]
+        if need.gpus:
+            bounds.append(have["GPU"] / need.gpus)
+        if self._workers:
+            bounds.append(self._workers)
+        return max(1, int(min(bounds)))
+
+    def run(self, work: StageWork, jobs: Sequence[Job], report: Report) -> None:
+        """Do the jobs; from any thread, after `prepare`."""
+        assert self._pool is not None
+        self._pool.run(work, jobs, report)
+
+    def close(self) -> None:
+        """End the actors and, if it was started here, the cluster."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self._cluster.stop()

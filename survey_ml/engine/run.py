@@ -1,0 +1,241 @@
+"""Run a release: plan, do what is to be done, put the catalogue together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from survey_ml.config import LoadedConfig
+from survey_ml.engine.cluster import limit_threads
+from survey_ml.errors import ConfigError, SetAside, SurveyMLError
+from survey_ml.graph import Graph, build_graph
+from survey_ml.plugins import Registry, get_manager
+
+if TYPE_CHECKING:
+    from survey_ml.engine.driver import Driver
+    from survey_ml.engine.plan import Plan
+    from survey_ml.engine.progress import Progress
+    from survey_ml.engine.work import Executor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One line of the table at the end of a run."""
+
+    name: str
+    tiles: int
+    done: int
+    seconds: float
+
+
+@dataclass
+class RunResult:
+    """What a run did.
+
+    Attributes
+    ----------
+    done, redone, skipped : int
+        Units done for the first time, done again (stale or damaged), and found done.
+    set_aside : list of SetAside
+        Fields and tiles that were left out, with the reason.
+    exit_code : int
+        0 all well, 1 some set aside, 2 nothing done.
+    stages : list of StageRow
+        Units in the release, units done now and wall seconds spent now, by stage.
+    stopped : SurveyMLError or None
+        Why the run ended early; the same command goes on from there.
+    """
+
+    out: str
+    done: int = 0
+    redone: int = 0
+    skipped: int = 0
+    set_aside: list[SetAside] = field(default_factory=list)
+    seconds: float = 0.0
+    exit_code: int = 0
+    stages: list[StageRow] = field(default_factory=list)
+    stopped: SurveyMLError | None = None
+
+
+def run_release(
+    config: LoadedConfig,
+    *,
+    only: str | None = None,
+    progress: Progress | None = None,
+    retry_quarantined: bool = False,
+    registry: Registry | None = None,
+) -> RunResult:
+    """Bring a release up to date: do what is new or stale, nothing twice.
+
+    Parameters
+    ----------
+    config : LoadedConfig
+        The release.
+    only : str, optional
+        Do only this stage and what it needs.
+    progress : Progress, optional
+        Is told about every unit; bars at a terminal unless given.
+    retry_quarantined : bool
+        Try units again that killed their workers.
+    registry : Registry, optional
+        Where stages come from; all that is installed unless given.
+
+    Returns
+    -------
+    RunResult
+        Counts, times and what was set aside.
+
+    Raises
+    ------
+    ConfigError, GraphError, PluginError
+        Before any work, when the configuration cannot be run.
+    StoreError
+        When the output cannot be written at all.
+    EngineError
+        When Ray cannot be started or is lost for good.
+    """
+    limit_threads()
+    from survey_ml.engine.driver import Driver
+    from survey_ml.engine.progress import choose_progress
+
+    start = time.monotonic()
+    registry = registry or get_manager()
+    graph = build_graph(config, registry)
+    stages = _pick_stages(graph, only)
+    driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
+    driver.open(retry_quarantined=retry_quarantined)
+    plan = driver.plan()
+    if driver.has_work(plan):
+        with _showing(driver.progress):
+            _work(config, driver, plan)
+    result = driver.conclude()
+    if result.stopped is None:
+        _assemble(config, driver, result)
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def plan_release(config: LoadedConfig, *, only: str | None = None, registry: Registry | None = None) -> Plan:
+    """Say what a run would do, without doing or writing anything."""
+    from survey_ml.engine.driver import Driver
+    from survey_ml.engine.progress import QuietProgress
+
+    registry = registry or get_manager()
+    graph = build_graph(config, registry)
+    driver = Driver(config, graph, registry, stages=_pick_stages(graph, only), progress=QuietProgress())
+    driver.look()
+    return driver.plan()
+
+
+def _pick_stages(graph: Graph, only: str | None) -> set[str] | None:
+    if only is None:
+        return None
+    names = [spec.name for spec in graph.order]
+    if only not in names:
+        raise ConfigError(f"--only {only}: this release has no such stage", f"its stages: {', '.join(names)}")
+    return {only} | graph.needs(only)
+
+
+@contextlib.contextmanager
+def _showing(progress: Progress) -> Iterator[None]:
+    """Keep bars on the screen while the work lasts, if the progress has any."""
+    if isinstance(progress, contextlib.AbstractContextManager):
+        with progress:
+            yield
+    else:
+        yield
+
+
+def _work(config: LoadedConfig, driver: Driver, plan: Plan) -> None:
+    """Do what is to be done with the engine that the configuration names."""
+    if config.release.engine.kind == "local":
+        from survey_ml.engine.local import LocalExecutor
+
+        executor: Executor = LocalExecutor()
+        try:
+            driver.process(executor)
+        finally:
+            executor.close()
+    else:
+        _work_on_ray(config, driver)
+
+
+def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
+    """Work as a Prefect flow on Ray."""
+    from survey_ml.engine.cluster import Cluster, EngineError
+    from survey_ml.engine.server import PrefectServer
+
+    engine = config.release.engine
+    cluster = Cluster()
+    server = PrefectServer()
+    # The API takes as long to start as Ray does: both at once.
+    server.launch()
+    try:
+        from survey_ml.engine.flow import PrefectExecutor, run_flow
+        from survey_ml.engine.pool import RayExecutor
+
+        cluster.start()
+        inner = RayExecutor(
+            cluster,
+            workers=engine.workers,
+            memory=_memory_budget(engine.memory_gb, cluster.resources()),
+            per_call=engine.tiles_per_call,
+            retries=engine.retries,
+            remaining=driver.remaining,
+        )
+        executor = PrefectExecutor(
+            inner, server, stages=len(driver.specs), batch_seconds=engine.batch_seconds
+        )
+        try:
+            try:
+                server.wait()
+            except EngineError as error:
+                if not server.owned:
+                    raise
+                executor.lose(error.message)
+                driver.process(inner)
+            else:
+                run_flow(config.release.name, config.out, lambda: driver.process(executor), executor, server)
+        finally:
+            executor.close()
+    finally:
+        cluster.stop()
+        server.stop()
+
+
+def _memory_budget(asked_gb: float | None, available: dict[str, float]) -> int:
+    """Return the bytes that tiles in flight may use together: half of what there is, unless given."""
+    if asked_gb is not None:
+        return int(asked_gb * 1e9)
+    physical = 0
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(max(available.get("memory", 0.0), physical) / 2) or 1 << 30
+
+
+def _assemble(config: LoadedConfig, driver: Driver, result: RunResult) -> None:
+    """Write catalogue, report and provenance from what is committed."""
+    from survey_ml.engine.provenance import FILE, write_provenance
+    from survey_ml.export.bundle import export_release
+    from survey_ml.report.page import write_report
+
+    steps: Sequence[Callable[[], object]] = ()
+    if result.exit_code != 2:
+        steps = (
+            lambda: export_release(config.out, config),
+            lambda: write_report(config.out, config, result.set_aside),
+        )
+    for step in steps:
+        step()
+    if result.done or result.redone or driver.store.medium.read(FILE) is None:
+        plan = driver.plan()
+        write_provenance(
+            driver.store, config, driver.graph, driver.sources, plan, driver.ledger, result.set_aside
+        )
