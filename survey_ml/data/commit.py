@@ -178,7 +178,7 @@ def write_commit(
     parts: dict[str, bytes] = {}
     rows: dict[str, int] = {}
     for name, (table, product_) in (tables or {}).items():
-        arrow = to_arrow(table, columns_written(product_, table))
+        arrow = to_arrow(table, columns_written(product_, table), described=bool(product_.columns))
         rows[name] = arrow.num_rows
         parts[f"{name}.parquet"] = write_parquet_bytes(arrow)
     folder = f"{unit.folder}/{key}"

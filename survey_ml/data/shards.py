@@ -85,7 +85,6 @@ def encode_shard(values: NDArray[Any], layout: Layout) -> bytes:
     PluginError
         When the values do not fit the array's dtype.
     """
-    use_one_core()
     if not np.can_cast(values.dtype, layout.dtype, casting="same_kind"):
         raise PluginError(
             f"an array has dtype {values.dtype}, {layout.dtype} was declared", "Return the declared dtype."

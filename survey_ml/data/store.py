@@ -44,6 +44,7 @@ class StoredArray:
     product: str
     shape: tuple[int, int]
     dtype: np.dtype[Any]
+    ndim: int = 2
 
     def __getitem__(self, index: tuple[slice, slice]) -> NDArray[Any]:
         """Read a window given by two slices of step 1."""
@@ -87,7 +88,7 @@ class ReleaseStore:
         StoreError
             When the place cannot be written or holds a release of another format.
         """
-        store = cls(out)
+        store = cls.open(out)
         store.medium.prepare()
         previous = store._read_release()
         if previous is not None:
@@ -107,7 +108,8 @@ class ReleaseStore:
 
     @classmethod
     def open(cls, out: str) -> ReleaseStore:
-        """Open a release; nothing is read until it is asked for."""
+        """Open a release in a worker, which has one core; nothing is read until it is asked for."""
+        use_one_core()
         return cls(out)
 
     def describe(self) -> dict[str, Any]:
@@ -125,6 +127,17 @@ class ReleaseStore:
             )
         self._check_format(release)
         return release
+
+    @property
+    def checksums(self) -> dict[str, dict[str, Any]]:
+        """SHA-256, size and time of each input by path, as last noted in ``inputs.json``."""
+        if self._sums is None:
+            data = self.medium.read("inputs.json")
+            try:
+                self._sums = json.loads(data) if data else {}
+            except ValueError:
+                self._sums = {}
+        return self._sums
 
     def _read_release(self) -> dict[str, Any] | None:
         data = self.medium.read(RELEASE)
@@ -312,7 +325,6 @@ class ReleaseStore:
             When a shard that the window touches has no commit, is missing, or differs from what
             was written. It names the tile and the stage that must run again.
         """
-        use_one_core()
         array = self._open(field, product)
         ny, nx = self.field(field).shape
         y0, x0 = max(0, window.y0), max(0, window.x0)

@@ -43,13 +43,17 @@ def split_dtype(column: Column) -> tuple[str, int]:
     return match[1], int(match[2] or 0)
 
 
-def make_schema(columns: Sequence[Column]) -> pa.Schema:
-    """Return the Arrow schema of columns; unit, UCD and description are field metadata."""
+def make_schema(columns: Sequence[Column], *, described: bool = True) -> pa.Schema:
+    """Return the Arrow schema of columns.
+
+    Unit, UCD and description become field metadata if ``described``; they treble a small file.
+    """
     fields = []
     for column in columns:
         base, length = split_dtype(column)
         kind = pa.list_(_ARROW[base], length) if length else _ARROW[base]
-        metadata = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
+        words = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
+        metadata = words if described else None
         fields.append(pa.field(column.name, kind, nullable=False, metadata=metadata))
     return pa.schema(fields)
 
@@ -75,7 +79,7 @@ def _convert(column: Column, values: Any, n_rows: int) -> pa.Array:
     return pa.array(cast)
 
 
-def to_arrow(table: Table, columns: Sequence[Column]) -> pa.Table:
+def to_arrow(table: Table, columns: Sequence[Column], *, described: bool = True) -> pa.Table:
     """Turn rows into an Arrow table with exactly the given columns.
 
     Parameters
@@ -84,6 +88,8 @@ def to_arrow(table: Table, columns: Sequence[Column]) -> pa.Table:
         Column name to array of shape ``(n,)`` or ``(n, d)``.
     columns : sequence of Column
         What the table must hold, in order.
+    described : bool
+        Keep unit, UCD and description as field metadata.
 
     Raises
     ------
@@ -99,7 +105,7 @@ def to_arrow(table: Table, columns: Sequence[Column]) -> pa.Table:
         raise PluginError(f"the table {' and '.join(parts)}", "Return the declared columns, no others.")
     n_rows = len(np.asarray(table[names[0]])) if names else 0
     arrays = [_convert(column, table[column.name], n_rows) for column in columns]
-    return pa.Table.from_arrays(arrays, schema=make_schema(columns))
+    return pa.Table.from_arrays(arrays, schema=make_schema(columns, described=described))
 
 
 def _to_numpy(values: pa.ChunkedArray) -> NDArray[Any]:

@@ -1,0 +1,253 @@
+"""Which images a release is made of: found by name, checked by header, remembered by checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from survey_ml.config import Defaults, FieldOverride, LoadedConfig
+from survey_ml.data.failures import describe_failure
+from survey_ml.data.ingest import make_reader
+from survey_ml.data.source import Source
+from survey_ml.errors import InputError, SetAside, SurveyMLError
+from survey_ml.hookspecs import ReaderSpec
+
+if TYPE_CHECKING:
+    from survey_ml.data.store import ReleaseStore
+
+__all__ = ["Source", "find_sources", "hash_input", "name_field"]
+
+SUFFIXES = (".fits", ".fit", ".fits.fz", ".fit.fz", ".fits.gz", ".fit.gz", ".fz")
+INPUTS = "inputs.json"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A path that the configuration named, with what it says of it."""
+
+    path: str
+    name: str
+    defaults: Defaults
+
+
+def name_field(path: str, suffixes: Sequence[str] = SUFFIXES) -> str:
+    """Return a field's name from a file name, safe in paths and URLs.
+
+    Raises
+    ------
+    InputError
+        When nothing is left of it.
+    """
+    base = path.rstrip("/").rpartition("/")[2]
+    for suffix in sorted(suffixes, key=len, reverse=True):
+        if base.lower().endswith(suffix.lower()):
+            base = base[: -len(suffix)]
+            break
+    # A leading dot hides a folder and a leading underscore is kept for the release itself.
+    name = _UNSAFE.sub("_", base).lstrip("._")
+    if not name:
+        raise InputError(
+            f"no field name can be made of {path}",
+            "Name it in the YAML: fields: [{path: ..., name: ...}]",
+        )
+    return name
+
+
+def find_sources(
+    config: LoadedConfig, readers: Sequence[ReaderSpec] = ()
+) -> tuple[list[Source], list[SetAside]]:
+    """Find the release's images and check their headers; no pixel is read.
+
+    Parameters
+    ----------
+    config : LoadedConfig
+        The configuration.
+    readers : sequence of ReaderSpec
+        Further input formats; the one whose suffix matches the longest end of a name opens it.
+
+    Returns
+    -------
+    sources : list of Source
+        By field name.
+    aside : list of SetAside
+        What cannot be used, and why.
+    """
+    candidates, aside = _list_candidates(config, readers)
+    sources: list[Source] = []
+    for candidate in candidates:
+        try:
+            sources.append(_describe(candidate, readers))
+        except SurveyMLError as error:
+            aside.append(SetAside.from_error(error, field=candidate.name))
+        except Exception as error:
+            aside.append(
+                SetAside(
+                    candidate.name,
+                    f"the reader failed on {candidate.path}: {type(error).__name__}: {error}",
+                    "Report this, or write the image again.",
+                )
+            )
+    return _refuse_duplicates(sources, aside)
+
+
+def _list_candidates(
+    config: LoadedConfig, readers: Sequence[ReaderSpec]
+) -> tuple[list[Candidate], list[SetAside]]:
+    """Expand globs; an entry of its own wins over a glob that finds the same file."""
+    suffixes = [*SUFFIXES, *(suffix for reader in readers for suffix in reader.suffixes)]
+    named: dict[str, Candidate] = {}
+    aside: list[SetAside] = []
+    entries = sorted(config.release.fields, key=lambda entry: isinstance(entry, str))
+    for entry in entries:
+        override = FieldOverride(path=entry) if isinstance(entry, str) else entry
+        defaults = _merge(config.release.defaults, override)
+        try:
+            paths = _expand(override.path, config.base)
+        except Exception as error:
+            aside.append(SetAside(override.path, f"{override.path} cannot be listed: {error}"))
+            continue
+        if not paths:
+            what = "no file matches" if has_magic(override.path) else "there is no file"
+            aside.append(SetAside(override.path, f"{what} {override.path}", "Correct `fields` in the YAML."))
+        if override.name is not None and len(paths) > 1:
+            cause = f"{override.path} names {len(paths)} files, but one field"
+            aside.append(SetAside(override.name, cause, "Give the name with the path of one file."))
+            continue
+        for path in paths:
+            if path in named:
+                continue
+            try:
+                name = name_field(override.name or path, () if override.name else suffixes)
+            except InputError as error:
+                aside.append(SetAside.from_error(error, field=path))
+                continue
+            named[path] = Candidate(path, name, defaults)
+    return [named[path] for path in sorted(named)], aside
+
+
+def _merge(defaults: Defaults, override: FieldOverride) -> Defaults:
+    """Return the defaults with what an entry gives for its own field."""
+    own = {
+        name: getattr(override, name)
+        for name in ("beam_arcsec", "frequency_hz", "unit", "hdu")
+        if getattr(override, name) is not None
+    }
+    return defaults.model_copy(update=own)
+
+
+def _expand(pattern: str, base: Path) -> list[str]:
+    """Return the absolute paths or URLs that a pattern matches, sorted."""
+    if "://" in pattern:
+        if not has_magic(pattern):
+            return [pattern]
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(pattern)
+        return sorted(files.unstrip_protocol(found) for found in files.glob(path))
+    full = str(base / Path(pattern).expanduser())
+    # A file whose name holds brackets is that file before it is a pattern.
+    found = [full] if Path(full).is_file() else glob(full, recursive=True)  # noqa: PTH207
+    return sorted({str(Path(path).resolve()) for path in found if not Path(path).is_dir()})
+
+
+def _describe(candidate: Candidate, readers: Sequence[ReaderSpec]) -> Source:
+    """Check one header."""
+    kind = _choose_reader(candidate.path, readers)
+    hdu = candidate.defaults.hdu
+    reader = make_reader(kind, candidate.path, hdu)
+    try:
+        field, scale = reader.describe(candidate.defaults, candidate.name)
+        notes = tuple(getattr(reader, "notes", ()))
+    finally:
+        reader.close()
+    return Source(replace(field, name=candidate.name), candidate.path, kind, hdu, scale, notes)
+
+
+def _choose_reader(path: str, readers: Sequence[ReaderSpec]) -> str:
+    """Return the factory of the reader with the longest matching suffix; FITS when none matches."""
+    built_in = [(suffix, "fits") for suffix in SUFFIXES]
+    others = [(suffix, reader.factory) for reader in readers for suffix in reader.suffixes]
+    matching = [(len(suffix), factory) for suffix, factory in [*built_in, *others] if path.endswith(suffix)]
+    return max(matching, default=(0, "fits"), key=lambda item: item[0])[1]
+
+
+def _refuse_duplicates(sources: list[Source], aside: list[SetAside]) -> tuple[list[Source], list[SetAside]]:
+    """Set all fields aside that share a name: neither is the right one."""
+    by_name: dict[str, list[Source]] = {}
+    for source in sources:
+        by_name.setdefault(source.field.name, []).append(source)
+    kept = []
+    for name, same in sorted(by_name.items()):
+        if len(same) == 1:
+            kept.append(same[0])
+            continue
+        paths = ", ".join(source.path for source in same)
+        hint = "Give each a name of its own: fields: [{path: ..., name: ...}]"
+        aside.extend(SetAside(name, f"{len(same)} images share this name: {paths}", hint) for _ in same)
+    return kept, aside
+
+
+def _stamp(path: str) -> dict[str, Any]:
+    """Return what changes when a file changes, without reading it."""
+    if "://" in path:
+        import fsspec
+
+        files, inner = fsspec.core.url_to_fs(path)
+        info = files.info(inner)
+        changed = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
+        return {"size": int(info["size"]), "changed": str(changed)}
+    state = Path(path).stat()
+    return {"size": state.st_size, "changed": str(state.st_mtime_ns)}
+
+
+def _digest(path: str) -> str:
+    if "://" not in path:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    import fsspec
+
+    digest = hashlib.sha256()
+    with fsspec.open(path, "rb") as remote:
+        while block := remote.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_input(source: Source, store: ReleaseStore) -> str:
+    """Return the SHA-256 of an input file, reading it only if its size or time changed.
+
+    Call it from one process only: the checksums are kept in ``inputs.json`` of the release.
+
+    Parameters
+    ----------
+    source : Source
+        The input.
+    store : ReleaseStore
+        Where the checksum is remembered.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read.
+    """
+    known = store.checksums
+    try:
+        stamp = _stamp(source.path)
+        held = known.get(source.path)
+        if held is not None and {"size": held["size"], "changed": held["changed"]} == stamp:
+            return str(held["sha256"])
+        digest = _digest(source.path)
+    except OSError as error:
+        failure = describe_failure(error, source.path, "read")
+        raise InputError(failure.message, "Put the file back.", field=source.field.name) from error
+    known[source.path] = {**stamp, "sha256": digest}
+    # A cache: losing it in a crash costs reading the inputs once more.
+    store.medium.replace(INPUTS, json.dumps(known, indent=0, sort_keys=True).encode(), durable=False)
+    return digest
