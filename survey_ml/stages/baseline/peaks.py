@@ -1,4 +1,4 @@
-"""Local maxima of an image, refined by a parabola."""
+"""Local maxima of an image, refined by a paraboloid."""
 
 from __future__ import annotations
 
@@ -63,10 +63,9 @@ def find_peaks(
 def refine_peaks(
     image: NDArray[np.float32], peaks: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a parabola through the three pixels around each peak along rows and along columns.
+    """Take the top of the paraboloid through the logarithms of the pixels around each peak.
 
-    A Gaussian is a parabola in its logarithm, so logarithms are used where all three pixels are
-    positive: exact for a noiseless source whose axes lie along rows and columns.
+    The logarithm of a Gaussian is a paraboloid, so this is exact for a source without noise.
 
     Parameters
     ----------
@@ -77,28 +76,35 @@ def refine_peaks(
 
     Returns
     -------
-    y, x, value : (n,) arrays of float64
-        At most half a pixel from the peak's pixel; that pixel itself along an axis where a
-        neighbour is missing.
+    shift_y, shift_x : (n,) arrays of float64
+        From the peak's pixel to the top, at most a pixel; zero along an axis where a neighbour is
+        missing or not positive.
+    value : (n,) array of float64
+        Height of the top.
     """
     ny, nx = image.shape
     y, x = peaks[:, 0], peaks[:, 1]
-    middle = image[y, x].astype(np.float64)
-
-    def refine(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-        usable = (before > 0.0) & (after > 0.0)
-        a, b, c = (np.log(np.where(usable, v, 1.0)) for v in (before, middle, after))
-        bend = 2.0 * b - a - c
-        usable &= bend > 0.0
-        shift = np.where(usable, 0.5 * (c - a) / np.where(usable, bend, 1.0), 0.0)
-        shift = np.clip(shift, -0.5, 0.5)
-        return shift, np.where(usable, 0.25 * (c - a) * shift, 0.0)
+    middle = np.log(image[y, x].astype(np.float64))
 
     def look(dy: int, dx: int) -> NDArray[np.float64]:
         inside = (y + dy >= 0) & (y + dy < ny) & (x + dx >= 0) & (x + dx < nx)
         value = image[np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)].astype(np.float64)
-        return np.where(inside & np.isfinite(value), value, 0.0)
+        usable = inside & (value > 0.0) & np.isfinite(value)
+        return np.where(usable, np.log(np.where(usable, value, 1.0)), np.nan)
 
-    shift_y, gain_y = refine(look(-1, 0), look(1, 0))
-    shift_x, gain_x = refine(look(0, -1), look(0, 1))
-    return y + shift_y, x + shift_x, middle * np.exp(gain_y + gain_x)
+    def differ(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+        slope, bend = 0.5 * (after - before), 2.0 * middle - before - after
+        usable = bend > 0.0
+        return np.where(usable, slope, 0.0), np.where(usable, bend, np.inf)
+
+    slope_y, bend_y = differ(look(-1, 0), look(1, 0))
+    slope_x, bend_x = differ(look(0, -1), look(0, 1))
+    twist = 0.25 * (look(1, 1) + look(-1, -1) - look(1, -1) - look(-1, 1))
+    usable = np.isfinite(bend_y) & np.isfinite(bend_x) & (twist * twist < bend_y * bend_x)
+    twist = np.where(usable, twist, 0.0)
+    # The top is where the slopes vanish: bend_y dy - twist dx = slope_y, and the same for x.
+    flatten = 1.0 - twist / bend_y * (twist / bend_x)
+    shift_y = np.clip((slope_y / bend_y + twist / bend_y * (slope_x / bend_x)) / flatten, -1.0, 1.0)
+    shift_x = np.clip((slope_x / bend_x + twist / bend_x * (slope_y / bend_y)) / flatten, -1.0, 1.0)
+    gain = 0.5 * (slope_y * shift_y + slope_x * shift_x)
+    return shift_y, shift_x, np.exp(middle + gain)

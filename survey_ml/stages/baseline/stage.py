@@ -47,13 +47,15 @@ class Baseline(Stage):
         peaks = find_peaks(
             image, background, rms, options.seed_snr, rows.start, rows.stop, columns.start, columns.stop
         )
-        y, x, value = refine_peaks(image - background, peaks)
-        y, x = y + window.y0, x + window.x0
+        shift_y, shift_x, value = refine_peaks(image - background, peaks)
+        row, column = peaks[:, 0] + window.y0, peaks[:, 1] + window.x0
+        # Shifts are added to places in the field, not the window: rounding must not know the tile.
+        y, x = row + shift_y, column + shift_x
         local = rms[peaks[:, 0], peaks[:, 1]].astype(np.float64)
         ra, dec = field.wcs.all_pix2world(x, y, 0) if len(x) else (x, y)
         return {
             "peaks": {
-                "peak_id": (peaks[:, 0] + window.y0) * field.shape[1] + peaks[:, 1] + window.x0,
+                "peak_id": row * field.shape[1] + column,
                 "ra": np.asarray(ra, dtype=np.float64) % 360.0,
                 "dec": np.asarray(dec, dtype=np.float64),
                 "x": x,
