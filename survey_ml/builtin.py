@@ -6,6 +6,7 @@ from survey_ml.cli.spec import COMMANDS
 from survey_ml.export.spec import EXPORTERS
 from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec, hookimpl
 from survey_ml.products import array
+from survey_ml.report.spec import PANELS
 from survey_ml.stage import Resources, StageSpec
 from survey_ml.stages.baseline.spec import SPEC as BASELINE
 from survey_ml.stages.extraction.spec import SPEC as EXTRACTION
@@ -48,7 +49,7 @@ def survey_ml_exporters() -> list[ExporterSpec]:
 @hookimpl
 def survey_ml_report_panels() -> list[PanelSpec]:
     """Return the built-in sections of the report."""
-    return []
+    return list(PANELS)
 
 
 @hookimpl

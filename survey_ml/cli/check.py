@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from survey_ml.cli.configuration import configuration_options, load
+from survey_ml.cli.configuration import YAML_SUFFIXES, configuration_options, load
 from survey_ml.cli.group import debug_option
 from survey_ml.cli.output import (
     format_bytes,
@@ -43,9 +43,9 @@ def check(
 
     Exit code 0: all well; 1: some fields cannot be processed; 2: nothing can.
     """
-    config = load(
-        paths, out or ("check-only" if not paths[0].endswith((".yaml", ".yml")) else None), engine, settings
-    )
+    if out is None and not any(path.lower().endswith(YAML_SUFFIXES) for path in paths):
+        out = "release"  # nothing is written
+    config = load(paths, out, engine, settings)
     with json_output(as_json) as emit:
         from survey_ml.cli.estimate import estimate_cost
         from survey_ml.data.inputs import find_sources

@@ -71,3 +71,19 @@ def find_release(path: str, out: str | None = None) -> str:
 
         return path if is_url(path) else str(Path(path).expanduser().absolute())
     return load([path], out).out
+
+
+def reopen(out: str) -> LoadedConfig:
+    """Return the configuration that a release was last run with, as it is kept in the release.
+
+    Raises
+    ------
+    StoreError
+        When there is no release at ``out``.
+    """
+    from survey_ml.config import LoadedConfig, ReleaseConfig
+    from survey_ml.data.store import ReleaseStore
+
+    kept = ReleaseStore.open(out).describe()
+    release = ReleaseConfig.model_validate(kept["config"])
+    return LoadedConfig(release=release, base=Path(kept["base"]), out=out, source=kept["source"])

@@ -1,0 +1,82 @@
+"""`survey-ml run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from survey_ml.cli.configuration import configuration_options, load
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import format_seconds, format_table, json_option, json_output, print_set_aside
+
+if TYPE_CHECKING:
+    from survey_ml.engine.run import RunResult
+
+
+@click.command()
+@configuration_options
+@click.option("--only", metavar="STAGE", help="Run this stage and those that it needs.")
+@click.option("--workers", type=click.IntRange(min=1), help="Workers a stage; the same as engine.workers.")
+@click.option("--retry-quarantined", is_flag=True, help="Try units again that killed their worker.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@json_option
+@debug_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    out: str | None,
+    engine: str | None,
+    settings: tuple[str, ...],
+    only: str | None,
+    workers: int | None,
+    retry_quarantined: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Process a release: RELEASE.yaml, or images with --out DIR.
+
+    What is done already is not done again, so the same command goes on after an interruption.
+
+    Exit code 0: all well; 1: some fields or tiles were set aside, with reasons; 2: nothing was done.
+    """
+    more = [*settings, *([f"engine.workers={workers}"] if workers else [])]
+    config = load(paths, out, engine, more)
+    with json_output(as_json) as emit:
+        from survey_ml.engine.progress import QuietProgress, choose_progress
+        from survey_ml.engine.run import run_release
+
+        progress = QuietProgress() if quiet or as_json else choose_progress()
+        result = run_release(config, only=only, progress=progress, retry_quarantined=retry_quarantined)
+        emit(describe(result))
+    print_set_aside(result.set_aside)
+    if not (quiet or as_json):
+        print_result(result)
+    ctx.exit(result.exit_code)
+
+
+def describe(result: RunResult) -> dict[str, Any]:
+    """Return what a run did as plain values."""
+    return {
+        "out": result.out,
+        "done": result.done,
+        "redone": result.redone,
+        "skipped": result.skipped,
+        "set_aside": result.set_aside,
+        "seconds": result.seconds,
+        "exit_code": result.exit_code,
+        "stages": result.stages,
+    }
+
+
+def print_result(result: RunResult) -> None:
+    """Print a line a stage, what was made, and what to open."""
+    rows = [(row.name, row.tiles, row.done, format_seconds(row.seconds)) for row in result.stages]
+    click.echo(format_table(("stage", "tiles", "done now", "time"), rows))
+    click.echo(
+        f"\n{result.done} units done, {result.redone} of them again, {result.skipped} were done already, "
+        f"{len(result.set_aside)} set aside; {format_seconds(result.seconds)}"
+    )
+    if result.exit_code != 2:
+        click.echo(f"open {result.out}/report.html and {result.out}/catalogue/")

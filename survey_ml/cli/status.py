@@ -1,0 +1,110 @@
+"""`survey-ml status`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import click
+
+from survey_ml.cli.configuration import find_release
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
+
+
+@click.command()
+@click.argument("release", metavar="RELEASE.yaml | OUT")
+@click.option("--out", metavar="DIR", help="Output folder or URL, instead of the YAML's.")
+@click.option("--verify", is_flag=True, help="Read every file and compare its checksum.")
+@click.option("--repair", is_flag=True, help="Forget damaged units, so that the next run makes them again.")
+@json_option
+@debug_option
+@click.pass_context
+def status(
+    ctx: click.Context, release: str, out: str | None, verify: bool, repair: bool, as_json: bool
+) -> None:
+    """Show what a release holds: units of work by stage, rows, what is damaged or quarantined.
+
+    Exit code 0: all well; 1: something is damaged or quarantined; 2: there is no release.
+    """
+    with json_output(as_json) as emit:
+        found = inspect_release(find_release(release, out), verify=verify, repair=repair)
+        emit(found)
+    if not as_json:
+        _print(found, verify)
+    ctx.exit(1 if found["damaged"] or found["quarantined"] else 0)
+
+
+def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> dict[str, Any]:
+    """Return what a release holds as plain values.
+
+    Parameters
+    ----------
+    out : str
+        Folder or URL of the release.
+    verify : bool
+        Compare the SHA-256 of every file, not only its presence and size.
+    repair : bool
+        Remove the commits of damaged units.
+    """
+    from survey_ml.data.commit import check_commit, list_commits, list_quarantine, remove_commit
+    from survey_ml.data.store import ReleaseStore
+
+    store = ReleaseStore.open(out)
+    about = store.describe()
+    commits = list_commits(store)
+    damaged = []
+    stages: dict[str, Counter[str]] = {}
+    rows: Counter[str] = Counter()
+    for unit, commit in commits.items():
+        wrong = check_commit(store, commit, deep=verify)
+        count = stages.setdefault(unit.stage, Counter())
+        count["damaged" if wrong else "done"] += 1
+        count["bytes"] += sum(file["size"] for file in commit.files.values())
+        rows.update(commit.tables)
+        if wrong:
+            damaged.append({"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": wrong})
+            if repair:
+                remove_commit(store, unit)
+    quarantined = [
+        {"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": record["cause"]}
+        for unit, record in list_quarantine(store).items()
+    ]
+    for record in quarantined:
+        stages.setdefault(record["stage"], Counter())["quarantined"] += 1
+    columns = ("done", "damaged", "quarantined", "bytes")
+    return {
+        "name": about["name"],
+        "out": out,
+        "fields": len(store.fields()),
+        "stages": {name: {what: count[what] for what in columns} for name, count in sorted(stages.items())},
+        "rows": dict(sorted(rows.items())),
+        "verified": verify,
+        "damaged": damaged,
+        "quarantined": quarantined,
+        "repaired": repair and bool(damaged),
+    }
+
+
+def _print(found: dict[str, Any], verify: bool) -> None:
+    click.echo(f"{found['name']}: {found['fields']} fields in {found['out']}\n")
+    rows = [
+        (name, c["done"], c["damaged"], c["quarantined"], format_bytes(c["bytes"]))
+        for name, c in found["stages"].items()
+    ]
+    click.echo(format_table(("stage", "done", "damaged", "quarantined", "size"), rows))
+    if found["rows"]:
+        click.echo("\nrows: " + ", ".join(f"{count} {name}" for name, count in found["rows"].items()))
+    for what in ("damaged", "quarantined"):
+        for record in found[what]:
+            place = f"field {record['field']}, tile {record['tile']}, stage {record['stage']}"
+            click.echo(f"{what}: {place}: {record['cause']}", err=True)
+    if found["damaged"]:
+        hint = "the next run makes them again"
+        if not found["repaired"]:
+            hint = "run the same command with --repair, then run the release again"
+        click.echo(f"hint: {hint}", err=True)
+    if found["quarantined"]:
+        click.echo("hint: `survey-ml run ... --retry-quarantined` tries them once more", err=True)
+    if verify and not found["damaged"]:
+        click.echo("\nevery file has the checksum it was written with")
