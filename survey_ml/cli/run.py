@@ -67,6 +67,7 @@ def describe(result: RunResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "exit_code": result.exit_code,
         "stages": result.stages,
+        "stopped": None if result.stopped is None else str(result.stopped),
     }
 
 
