@@ -1,0 +1,365 @@
+"""How many components an island has, and which of them need a shape of their own.
+
+The peaks give a first model of points. Points whose shape differs significantly from the beam
+get free shapes; elongated shapes are tried as two points; what the residual still shows becomes
+a further component when it improves the fit by more than correlated noise would.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from survey_ml.stages.extraction.covariance import measure_shape_excess
+from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR, fit_components, select_pixels
+from survey_ml.stages.extraction.model import FREE, POINT, add_component, area_ratio
+from survey_ml.stages.extraction.settings import BOUNDED, FROM_RESIDUAL, Settings
+
+REACH = 5.0
+"""Sigma out to which a component is subtracted."""
+
+
+@njit(cache=True, nogil=True)
+def subtract_components(data: NDArray[Any], theta: NDArray[Any], n: int, residual: NDArray[Any]) -> None:
+    """Fill ``residual`` with ``data`` minus the first ``n`` components."""
+    residual[:, :] = data
+    for k in range(n):
+        add_component(residual, theta[k], -1.0, REACH)
+
+
+@njit(cache=True, nogil=True)
+def sum_island(residual: NDArray[Any], weight: NDArray[Any], own: NDArray[Any]) -> float:
+    """Chi^2 of a residual over the island's pixels, as if they were independent."""
+    total = 0.0
+    for y in range(own.shape[0]):
+        for x in range(own.shape[1]):
+            if own[y, x]:
+                total += (residual[y, x] * weight[y, x]) ** 2
+    return total
+
+
+@njit(cache=True, nogil=True)
+def fit_with_apertures(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    n: int,
+    data: NDArray[Any],
+    weight: NDArray[Any],
+    valid: NDArray[Any],
+    beam: NDArray[Any],
+    settings: Settings,
+) -> int:
+    """Fit ``n`` components jointly; the apertures follow their positions and shapes."""
+    radii = np.array([0.0, settings.point_radius, settings.free_radius])
+    least = np.array([0.0, settings.point_least, settings.free_least])
+    mean = 0.5 * (beam[0] + beam[2])
+    half = sqrt(0.25 * (beam[0] - beam[2]) ** 2 + beam[1] ** 2)
+    lowest = (mean - half) / settings.max_scale**2
+    highest = 4.0 * (mean + half)
+    status = SINGULAR
+    pixels = select_pixels(theta, kinds, n, valid, radii, least)
+    for _ in range(4):
+        status = fit_components(
+            theta, kinds, n, data, weight, pixels, anchor, settings.stray, lowest, highest
+        )
+        if status == SINGULAR:
+            break
+        again = select_pixels(theta, kinds, n, valid, radii, least)
+        if again.shape[0] == pixels.shape[0] and np.all(again == pixels):
+            break
+        pixels = again
+    return status
+
+
+@njit(cache=True, nogil=True)
+def refit(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    n: int,
+    data: NDArray[Any],
+    weight: NDArray[Any],
+    valid: NDArray[Any],
+    beam: NDArray[Any],
+    settings: Settings,
+    residual: NDArray[Any],
+) -> int:
+    """Fit all components, jointly when there are few, else in turn, brightest first.
+
+    ``residual`` receives data minus model. Returns the worst status.
+    """
+    if n <= settings.max_joint:
+        status = fit_with_apertures(theta, kinds, anchor, n, data, weight, valid, beam, settings)
+        subtract_components(data, theta, n, residual)
+        return status
+    subtract_components(data, theta, n, residual)
+    worst = CONVERGED
+    for sweep in range(3):
+        worst = CONVERGED
+        order = np.argsort(-theta[:n, 0], kind="mergesort")
+        for k in order:
+            add_component(residual, theta[k], 1.0, REACH)
+            status = fit_with_apertures(
+                theta[k : k + 1], kinds[k : k + 1], anchor[k : k + 1], 1, residual, weight,
+                valid, beam, settings,
+            )  # fmt: skip
+            worst = max(worst, status)
+            add_component(residual, theta[k], -1.0, REACH)
+        if sweep == 0:
+            # Adding and taking away rounds; starting afresh keeps the error from growing.
+            subtract_components(data, theta, n, residual)
+    return worst
+
+
+@njit(cache=True, nogil=True)
+def free_shapes(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    flags: NDArray[Any],
+    shapes: NDArray[Any],
+    n: int,
+    data: NDArray[Any],
+    weight: NDArray[Any],
+    valid: NDArray[Any],
+    beam: NDArray[Any],
+    acf: NDArray[Any],
+    settings: Settings,
+    residual: NDArray[Any],
+) -> None:
+    """Give a free shape to every point that significantly differs from the beam, and refit.
+
+    ``shapes`` (k, 9) receives what the test says of the points that stay points.
+    """
+    radii = np.array([0.0, settings.point_radius, settings.free_radius])
+    least = np.array([0.0, settings.point_least, settings.free_least])
+    probe = np.full(1, FREE)
+    for _ in range(3):
+        freed = np.zeros(n, np.bool_)
+        for k in range(n):
+            if kinds[k] != POINT:
+                continue
+            pixels = select_pixels(theta[k : k + 1], probe, 1, valid, radii, least)
+            statistic = measure_shape_excess(theta, k, weight, pixels, acf, residual, shapes[k])
+            if statistic > settings.free_threshold and not flags[k] & BOUNDED:
+                freed[k] = True
+        if not freed.any():
+            break
+        before = theta[:n].copy()
+        for k in range(n):
+            if freed[k]:
+                kinds[k] = FREE
+        status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
+        if status == CONVERGED:
+            continue
+        # A free shape that runs into a bound or has too few pixels goes back to a point.
+        theta[:n] = before
+        for k in range(n):
+            if freed[k]:
+                kinds[k] = POINT
+        for k in range(n):
+            if not freed[k]:
+                continue
+            kept = theta[:n].copy()
+            kinds[k] = FREE
+            if refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual) != CONVERGED:
+                theta[:n] = kept
+                kinds[k] = POINT
+                flags[k] |= BOUNDED
+        refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
+
+
+@njit(cache=True, nogil=True)
+def find_residual_peak(
+    residual: NDArray[Any],
+    data: NDArray[Any],
+    weight: NDArray[Any],
+    own: NDArray[Any],
+    seeds: NDArray[Any],
+    n: int,
+    settings: Settings,
+) -> tuple[int, int]:
+    """Pixel of the island where the residual is highest, or ``(-1, -1)`` when it is low enough."""
+    best, row, column = 0.0, -1, -1
+    for y in range(own.shape[0]):
+        for x in range(own.shape[1]):
+            if not own[y, x]:
+                continue
+            value = residual[y, x] * weight[y, x]
+            model = (data[y, x] - residual[y, x]) * weight[y, x]
+            if value <= best or value < max(settings.residual_snr, settings.dynamic * model):
+                continue
+            taken = False
+            for k in range(n):
+                taken |= seeds[k, 0] == y and seeds[k, 1] == x
+            if not taken:
+                best, row, column = value, y, x
+    return row, column
+
+
+@njit(cache=True, nogil=True)
+def nearest_free_pixel(own: NDArray[Any], seeds: NDArray[Any], n: int, y: float, x: float) -> tuple[int, int]:
+    """Pixel of the island nearest to a position that no component starts from."""
+    best, row, column = np.inf, -1, -1
+    for v in range(own.shape[0]):
+        for u in range(own.shape[1]):
+            distance = (v - y) ** 2 + (u - x) ** 2
+            if not own[v, u] or distance >= best:
+                continue
+            taken = False
+            for k in range(n):
+                taken |= seeds[k, 0] == v and seeds[k, 1] == u
+            if not taken:
+                best, row, column = distance, v, u
+    return row, column
+
+
+@njit(cache=True, nogil=True)
+def split_shape(theta: NDArray[Any], k: int, new: int, beam: NDArray[Any], anchor: NDArray[Any]) -> bool:
+    """Replace the shape of component ``k`` by two points with the same moments (``k``, ``new``).
+
+    Returns False when it is not elongated once the beam is removed.
+    """
+    det = theta[k, 3] * theta[k, 5] - theta[k, 4] ** 2
+    det0 = beam[0] * beam[2] - beam[1] ** 2
+    xx = theta[k, 5] / det - beam[2] / det0
+    xy = -theta[k, 4] / det + beam[1] / det0
+    yy = theta[k, 3] / det - beam[0] / det0
+    mean, half = 0.5 * (xx + yy), sqrt(0.25 * (xx - yy) ** 2 + xy * xy)
+    if mean + half <= 0.0 or mean - half > 0.7 * (mean + half):
+        return False
+    along = sqrt(mean + half)
+    angle = 0.5 * np.arctan2(2.0 * xy, xx - yy)
+    x, y = theta[k, 1], theta[k, 2]
+    peak = 0.5 * theta[k, 0] * area_ratio(theta[k], beam)
+    # Never more than the source's own peak: two points far apart keep most of it each.
+    peak = min(peak, theta[k, 0])
+    for index, sign in ((k, -1.0), (new, 1.0)):
+        theta[index, 0] = peak
+        theta[index, 1] = x + sign * along * np.cos(angle)
+        theta[index, 2] = y + sign * along * np.sin(angle)
+        theta[index, 3:] = beam
+        anchor[index] = theta[index, 1:3]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def split_elongated(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    flags: NDArray[Any],
+    shapes: NDArray[Any],
+    seeds: NDArray[Any],
+    n: int,
+    data: NDArray[Any],
+    weight: NDArray[Any],
+    valid: NDArray[Any],
+    own: NDArray[Any],
+    beam: NDArray[Any],
+    acf: NDArray[Any],
+    settings: Settings,
+    residual: NDArray[Any],
+) -> int:
+    """Try two points for each elongated shape (equal parameters); return the new count."""
+    limit = min(n + settings.max_additions, theta.shape[0])
+    for k in range(n):
+        if kinds[k] != FREE or n >= limit or n + 1 > settings.max_joint:
+            continue
+        before, kinds_before, anchor_before = theta.copy(), kinds.copy(), anchor.copy()
+        flags_before, shapes_before = flags.copy(), shapes.copy()
+        chi2 = sum_island(residual, weight, own)
+        if not split_shape(theta, k, n, beam, anchor):
+            continue
+        kinds[k], kinds[n] = POINT, POINT
+        flags[n] = FROM_RESIDUAL
+        status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
+        drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
+        faintest = settings.seed * 0.7
+        row, column = nearest_free_pixel(own, seeds, n, theta[n, 2], theta[n, 1])
+        good = (
+            status == CONVERGED
+            and drop > settings.split_gain
+            and row >= 0
+            and theta[k, 0] > 0.0
+            and theta[n, 0] > faintest / weight[row, column]
+            and theta[k, 0] > faintest / weight[row, column]
+        )
+        if good:
+            # The old seed stays with the nearer of the two.
+            to_old = (theta[k, 1] - seeds[k, 1]) ** 2 + (theta[k, 2] - seeds[k, 0]) ** 2
+            to_new = (theta[n, 1] - seeds[k, 1]) ** 2 + (theta[n, 2] - seeds[k, 0]) ** 2
+            if to_new < to_old:
+                swap = theta[k].copy()
+                theta[k] = theta[n]
+                theta[n] = swap
+                anchor[k] = theta[k, 1:3]
+                anchor[n] = theta[n, 1:3]
+                row, column = nearest_free_pixel(own, seeds, n, theta[n, 2], theta[n, 1])
+            seeds[n, 0], seeds[n, 1] = row, column
+            n += 1
+            free_shapes(
+                theta, kinds, anchor, flags, shapes, n, data, weight, valid, beam, acf,
+                settings, residual,
+            )  # fmt: skip
+        else:
+            theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before
+            flags[:], shapes[:] = flags_before, shapes_before
+            subtract_components(data, theta, n, residual)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def add_from_residual(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    flags: NDArray[Any],
+    shapes: NDArray[Any],
+    seeds: NDArray[Any],
+    n: int,
+    data: NDArray[Any],
+    weight: NDArray[Any],
+    valid: NDArray[Any],
+    own: NDArray[Any],
+    beam: NDArray[Any],
+    acf: NDArray[Any],
+    settings: Settings,
+    residual: NDArray[Any],
+) -> int:
+    """Add components where the residual stands out, one at a time; return the new count."""
+    for _ in range(settings.max_additions):
+        if n >= theta.shape[0]:
+            break
+        row, column = find_residual_peak(residual, data, weight, own, seeds, n, settings)
+        if row < 0:
+            break
+        before, kinds_before, anchor_before = theta.copy(), kinds.copy(), anchor.copy()
+        flags_before, shapes_before = flags.copy(), shapes.copy()
+        chi2 = sum_island(residual, weight, own)
+        theta[n, 0] = residual[row, column]
+        theta[n, 1], theta[n, 2] = column, row
+        theta[n, 3:] = beam
+        anchor[n, 0], anchor[n, 1] = column, row
+        kinds[n] = POINT
+        flags[n] = FROM_RESIDUAL
+        seeds[n, 0], seeds[n, 1] = row, column
+        status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
+        free_shapes(
+            theta, kinds, anchor, flags, shapes, n + 1, data, weight, valid, beam, acf,
+            settings, residual,
+        )  # fmt: skip
+        drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
+        least = settings.seed * 0.7 / weight[row, column]
+        if status == SINGULAR or drop < settings.gain or theta[n, 0] < least:
+            theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before
+            flags[:], shapes[:] = flags_before, shapes_before
+            subtract_components(data, theta, n, residual)
+            break
+        n += 1
+    return n

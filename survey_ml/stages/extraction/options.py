@@ -1,0 +1,114 @@
+"""What a user can set for source extraction."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field as Setting
+from pydantic import model_validator
+
+from survey_ml.stage import Options
+from survey_ml.stages.extraction.model import FWHM
+from survey_ml.stages.extraction.settings import Settings
+
+
+class ExtractionOptions(Options):
+    """Detection thresholds, background mesh, deblending and apertures."""
+
+    seed_snr: float = Setting(5.0, gt=0)
+    """An island needs a pixel this many rms above the background."""
+    flood_snr: float = Setting(3.0, gt=0)
+    """An island grows over neighbouring pixels down to this many rms."""
+    mesh_step_px: int | None = Setting(None, ge=8)
+    """Side of a cell of the background mesh in pixels; about nine beams when not given."""
+    mesh_box_px: int | None = Setting(None, ge=8)
+    """Side of the box that a node of the mesh is measured in, an odd number of cells; three cells
+    when not given."""
+    prominence: float = Setting(2.0, gt=0)
+    """A peak inside an island counts when it stands this many rms above the saddle to a higher one."""
+    residual_snr: float = Setting(5.0, gt=0)
+    """A further component is tried where the residual of an island exceeds this many rms."""
+    dynamic_limit: float = Setting(0.02, ge=0)
+    """...and this share of the model there: real beams are not exactly Gaussian."""
+    max_additions: int = Setting(12, ge=0)
+    """Further components that an island may get beyond its peaks."""
+    max_joint: int = Setting(10, ge=1)
+    """Components that are fitted together; larger islands are fitted in turn, brightest first."""
+    max_peaks: int = Setting(2000, ge=1)
+    """Peaks that an island may have; fainter ones are left to the residual."""
+    max_island_px: int = Setting(20000, ge=100)
+    """Islands with more pixels get their peaks fitted and moments for the rest."""
+    point_aperture: float = Setting(1.1, gt=0.5, le=5)
+    """Radius of the pixels that a point is fitted to, in sigma of the beam."""
+    free_aperture: float = Setting(1.4, gt=0.5, le=5)
+    """Radius of the pixels that a shape is fitted to, in sigma of that shape."""
+    free_shape_sigma: float = Setting(3.0, gt=0)
+    """A source gets a shape of its own when it differs from the beam by this many sigma."""
+    max_size_beams: float = Setting(12.0, gt=1)
+    """Largest FWHM of one component, in beams."""
+    inverted: bool = False
+    """Also search the inverted image: what is found there is false, so it measures reliability."""
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> ExtractionOptions:
+        if self.flood_snr > self.seed_snr:
+            raise ValueError("flood_snr must not be above seed_snr")
+        return self
+
+
+def make_settings(
+    options: ExtractionOptions, beam: NDArray[np.float64], acf: NDArray[np.float64]
+) -> Settings:
+    """Translate options into what the kernels work with.
+
+    Parameters
+    ----------
+    beam : (3,) float64
+        Precision matrix ``(a, b, c)`` of the beam at the field's centre, pixels^-2.
+    acf : (2 k + 1, 2 k + 1) float64
+        Noise autocorrelation.
+    """
+    from scipy.stats import chi2, norm
+
+    # The same tail as a normal variable beyond this many sigma on either side.
+    threshold = float(chi2.isf(2.0 * norm.sf(options.free_shape_sigma), 3))
+    return Settings(
+        seed=options.seed_snr,
+        flood=options.flood_snr,
+        prominence=options.prominence,
+        point_radius=options.point_aperture,
+        free_radius=options.free_aperture,
+        point_least=1.5,
+        free_least=2.3,
+        free_threshold=threshold,
+        residual_snr=options.residual_snr,
+        dynamic=options.dynamic_limit,
+        gain=25.0,
+        split_gain=9.0,
+        correlation=measure_correlation(beam, acf),
+        max_peaks=options.max_peaks,
+        max_additions=options.max_additions,
+        max_joint=options.max_joint,
+        max_pixels=options.max_island_px,
+        stray=measure_fwhm(beam),
+        max_scale=options.max_size_beams,
+    )
+
+
+def measure_fwhm(beam: NDArray[np.float64]) -> float:
+    """Major FWHM in pixels of a precision matrix ``(a, b, c)``."""
+    mean, half = 0.5 * (beam[0] + beam[2]), np.hypot(0.5 * (beam[0] - beam[2]), beam[1])
+    return float(FWHM / sqrt(mean - half))
+
+
+def measure_correlation(beam: NDArray[np.float64], acf: NDArray[np.float64]) -> float:
+    """Variance of a beam-weighted sum over what independent pixels would give: b^T A b / b^T b."""
+    from scipy.signal import fftconvolve
+
+    lag = acf.shape[0] // 2
+    y, x = np.mgrid[-lag : lag + 1, -lag : lag + 1]
+    shape = np.exp(-0.5 * (beam[0] * x * x + 2.0 * beam[1] * x * y + beam[2] * y * y))
+    smooth = fftconvolve(shape, acf, mode="same")
+    return max(1.0, float((shape * smooth).sum() / (shape * shape).sum()))
