@@ -15,9 +15,8 @@ from survey_ml.errors import SurveyMLError
 
 logger = logging.getLogger(__name__)
 
-THREADS = {
-    name: "1"
-    for name in (
+THREADS = dict.fromkeys(
+    (
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
         "MKL_NUM_THREADS",
@@ -26,8 +25,9 @@ THREADS = {
         "NUMBA_NUM_THREADS",
         "BLOSC_NTHREADS",
         "TORCH_NUM_THREADS",
-    )
-}
+    ),
+    "1",
+)
 """One thread a worker: workers are the parallelism, and sums come out the same on any machine."""
 
 _STORE_BYTES = 100 << 20

@@ -17,7 +17,7 @@ from survey_ml.engine.ledger import Ledger
 from survey_ml.engine.plan import Plan, UnitState, make_plan
 from survey_ml.engine.progress import Progress
 from survey_ml.engine.work import RELEASE, Executor, Job, Result, StageWork
-from survey_ml.errors import SetAside, StoreError, SurveyMLError
+from survey_ml.errors import InputError, SetAside, StoreError, SurveyMLError
 from survey_ml.graph import INGEST, Graph
 from survey_ml.products import Kind
 from survey_ml.stage import Options, Resources, StageSpec
@@ -70,7 +70,7 @@ class Driver:
         self._culprits: dict[Unit, str] = {}
         self._counts: Counter[str] = Counter()
         self._before: dict[Unit, str] = {}
-        self._spent: Counter[str] = Counter()
+        self._spent: dict[str, float] = {}
         self._made: Counter[str] = Counter()
         self._stopped: SurveyMLError | None = None
         self._hashes: dict[str, str] = {}
@@ -89,6 +89,12 @@ class Driver:
             self.ledger = Ledger()
         else:
             self.ledger = Ledger.read(self.store)
+            # Files that were never ingested need no checksum to be known as new.
+            held = {unit.field for unit in self.ledger.commits}
+            new = [source for source in self.sources if source.field.name not in held]
+            self.sources = [source for source in self.sources if source.field.name in held]
+            self._hash_all()
+            self.sources = sorted([*self.sources, *new], key=lambda source: source.field.name)
 
     def open(self, *, retry_quarantined: bool = False) -> None:
         """Create the release or go on with it, and read its commits.
@@ -114,13 +120,18 @@ class Driver:
                 self._aside.append(SetAside.from_error(error, field=source.field.name))
         self.sources = good
         self.ledger = Ledger.read(self.store)
+        self._hash_all()
 
-    def _hash(self, source: Source) -> str:
-        """Return the checksum of an input; of files never ingested it is not yet needed by a plan."""
-        name = source.field.name
-        if name not in self._hashes:
-            self._hashes[name] = hash_input(source, self.store)
-        return self._hashes[name]
+    def _hash_all(self) -> None:
+        """Take the checksums of the inputs; a file that cannot be read is one field set aside."""
+        good = []
+        for source in self.sources:
+            try:
+                self._hashes[source.field.name] = hash_input(source, self.store)
+                good.append(source)
+            except InputError as error:
+                self._aside.append(SetAside.from_error(error, field=source.field.name))
+        self.sources = good
 
     # ---- planning
 
@@ -133,7 +144,7 @@ class Driver:
             self.ledger,
             tiling,
             seed=seed,
-            hash_of=self._hash,
+            hash_of=lambda source: self._hashes.get(source.field.name, ""),
             set_aside=self._aside,
             failed=self._failed,
             stages={spec.name for spec in self.specs},
@@ -154,7 +165,8 @@ class Driver:
         """Go through the stages, again while damage was found, until all is done that can be."""
         for _ in range(_PASSES):
             self._culprits.clear()
-            for self._rank, spec in enumerate(self.specs):
+            for rank, spec in enumerate(self.specs):
+                self._rank = rank
                 plan = self.plan()
                 self._note(plan)
                 jobs = plan.jobs(spec.name)
@@ -191,7 +203,7 @@ class Driver:
             executor.run(work, jobs, self._take)
         finally:
             self.progress.end(spec.name)
-            self._spent[spec.name] += time.monotonic() - start
+            self._spent[spec.name] = self._spent.get(spec.name, 0.0) + time.monotonic() - start
             self.ledger = self.ledger.reread(spec.name)
 
     def _redeclare(self, spec: StageSpec, fields: Iterable[str]) -> None:
@@ -258,7 +270,7 @@ class Driver:
         result.stopped = self._stopped
         by_stage = plan.by_stage()
         result.stages = [
-            StageRow(s.name, len(by_stage.get(s.name, [])), self._made[s.name], self._spent[s.name])
+            StageRow(s.name, len(by_stage.get(s.name, [])), self._made[s.name], self._spent.get(s.name, 0.0))
             for s in self.specs
         ]
         wanted = [s for s in good if s.unit.stage != INGEST or len(self.specs) == 1]

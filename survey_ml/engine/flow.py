@@ -1,4 +1,4 @@
-"""The Prefect flow of a run: tasks that are batches of units, and going on without Prefect when it is lost."""
+"""The Prefect flow of a run: tasks that are batches of units, and going on when Prefect is lost."""
 
 from __future__ import annotations
 

@@ -138,12 +138,9 @@ def _check_column(stage: str, product: Product, column: Column, values: NDArray[
         if values.dtype.kind not in "OUT":
             raise _fault(stage, f"returned {place} as {values.dtype}, declared as string", "return strings")
         return values
-    if not np.can_cast(values.dtype, np.dtype(base), "same_kind"):
-        # An empty Python list arrives as float64; it holds nothing that could be lost.
-        if len(values):
-            raise _fault(
-                stage, f"returned {place} as {values.dtype}, declared as {base}", f"return it as {base}"
-            )
+    # An empty Python list arrives as float64; it holds nothing that could be lost.
+    if len(values) and not np.can_cast(values.dtype, np.dtype(base), "same_kind"):
+        raise _fault(stage, f"returned {place} as {values.dtype}, declared as {base}", f"return it as {base}")
     return values.astype(base, copy=False)
 
 

@@ -310,7 +310,7 @@ class ActorPool:
             self._drop_queued(result)
 
     def _drop_queued(self, result: Result) -> None:
-        """The store takes no more: what has not begun is not begun."""
+        """Begin nothing more, since the store takes no more."""
         with self._wake:
             items, self._queue = list(self._queue), deque()
         for item in items:

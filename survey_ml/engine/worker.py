@@ -14,7 +14,7 @@ from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
 from survey_ml.engine.inputs import gather, read_tile
 from survey_ml.engine.outputs import check_outputs
-from survey_ml.engine.work import RELEASE, Job, Result, StageWork
+from survey_ml.engine.work import RELEASE, Job, Outcome, Result, StageWork
 from survey_ml.errors import DamagedError, InputError, PluginError, WindowTooSmallError
 from survey_ml.field import Field, Tile, split_tiles
 from survey_ml.graph import INGEST
@@ -70,7 +70,7 @@ class Worker:
                     culprit = Unit(error.field, error.stage, error.tile)
                     return Result(job.unit, "damaged", seconds, error.message, error.hint, culprit)
                 cause, hint = describe(error, work.spec)
-                outcome = "stopped" if kind == "final" else "failed"
+                outcome: Outcome = "stopped" if kind == "final" else "failed"
                 return Result(job.unit, outcome, seconds, cause, hint)
         raise AssertionError("unreachable")
 
