@@ -222,9 +222,12 @@ def list_commits(
     found: dict[Unit, Commit] = {}
     for place, data in store.medium.walk_markers(field, stage):
         commit = _decode(data)
-        if commit is not None and (*asdict(commit.unit).values(), commit.key) == place:
-            found[commit.unit] = commit
-    return dict(sorted(found.items()))
+        if commit is None:
+            continue
+        unit = commit.unit
+        if (unit.field, unit.stage, unit.tile, commit.key) == place:
+            found[unit] = commit
+    return dict(sorted(found.items(), key=lambda item: (item[0].field, item[0].stage, item[0].tile)))
 
 
 def check_commit(store: ReleaseStore, commit: Commit, *, deep: bool = False) -> str:

@@ -81,7 +81,7 @@ class FieldView:
         return da.from_array(lazy, chunks=self.store.core(self.name), meta=np.empty((0, 0), lazy.dtype))
 
     def __getattr__(self, name: str) -> da.Array:
-        if name.startswith("_") or name not in self.products:
+        if name.startswith("_") or name in {"store", "name"} or name not in self.products:
             raise AttributeError(f"field {self.name!r} has no array {name!r}")
         return self.array(name)
 
