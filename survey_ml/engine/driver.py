@@ -20,7 +20,7 @@ from survey_ml.engine.work import RELEASE, Executor, Job, Result, StageWork
 from survey_ml.errors import InputError, SetAside, StoreError, SurveyMLError
 from survey_ml.graph import INGEST, Graph
 from survey_ml.products import Kind
-from survey_ml.stage import Options, Resources, StageSpec
+from survey_ml.stage import Resources, StageSpec
 
 if TYPE_CHECKING:
     from survey_ml.engine.run import RunResult
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _PASSES = 3
 """Rounds through the stages: damage found while reading is repaired in the next one."""
+_NAMED = 3
+"""Tiles named in the log for one reason; the result names them all."""
 
 
 class Driver:
@@ -72,6 +74,7 @@ class Driver:
         self._before: dict[Unit, str] = {}
         self._spent: dict[str, float] = {}
         self._made: Counter[str] = Counter()
+        self._warned: Counter[tuple[str, str]] = Counter()
         self._stopped: SurveyMLError | None = None
         self._hashes: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -190,7 +193,7 @@ class Driver:
         work = StageWork(
             out=self.config.out,
             spec=spec,
-            options=self.graph.options.get(spec.name, Options()),
+            options=self.graph.options[spec.name].model_dump() if spec.name in self.graph.options else {},
             reads={p: (w, self.graph.spec(w).scope) for p, w in self.graph.reads(spec.name).items()},
             core=release.tiling.core_px,
             halo=release.tiling.halo_px,
@@ -226,7 +229,7 @@ class Driver:
                 self._counts["redone" if again else "done"] += 1
             elif result.outcome == "failed":
                 self._failed[unit] = (result.cause, result.hint)
-                logger.warning("%s set aside: %s", _place(unit), result.cause)
+                self._warn(unit, result.cause)
             elif result.outcome == "damaged":
                 assert result.culprit is not None
                 self._culprits[result.culprit] = result.cause
@@ -234,6 +237,15 @@ class Driver:
                 self._stopped = StoreError(
                     result.cause, result.hint, field=unit.field, tile=unit.tile, stage=unit.stage
                 )
+
+    def _warn(self, unit: Unit, cause: str) -> None:
+        """Name a unit that is set aside; of many with one cause only the first few."""
+        self._warned[unit.stage, cause] += 1
+        count = self._warned[unit.stage, cause]
+        if count <= _NAMED:
+            logger.warning("%s: set aside: %s", _place(unit), cause)
+        elif count == _NAMED + 1:
+            logger.warning("stage %s: more tiles are set aside for this reason", unit.stage)
 
     def _repair(self) -> None:
         """Take away the commits of damaged units, so that the next round makes them again."""

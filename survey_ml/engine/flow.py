@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any
 
 from survey_ml.engine.pool import RayExecutor
-from survey_ml.engine.server import PrefectServer, apply_settings
+from survey_ml.engine.server import PrefectServer, prefect_environment
 from survey_ml.engine.work import Job, Report, StageWork
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,6 @@ def run_flow(
     body : callable
         Does all the work with ``executor``. Its errors are raised here; Prefect's are not.
     """
-    apply_settings(server.url)
     begun = threading.Event()
     ended = threading.Event()
     errors: list[BaseException] = []
@@ -188,7 +187,8 @@ def run_flow(
         return Completed(message="done")
 
     try:
-        _call_flow(process_release, name, out, server.url)
+        with prefect_environment(server.url):
+            _call_flow(process_release, name, out, server.url)
     except Exception as error:
         if not errors:
             executor.lose(f"{type(error).__name__}: {error}")
@@ -203,9 +203,11 @@ def run_flow(
 
 def _call_flow(function: Callable[[str, str], Any], name: str, out: str, url: str) -> None:
     from prefect import flow
+    from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
     from prefect.task_runners import ThreadPoolTaskRunner
 
+    EventsWorker.set_client_override(None)
     # The environment rules only where Prefect was not imported before; this rules always.
     with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
         process = flow(

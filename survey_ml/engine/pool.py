@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -42,8 +43,15 @@ class UnitActor:
         self._open = Worker
         self._workers: dict[str, Any] = {}
 
-    def start(self) -> int:
-        """Answer with the process id, when the process is there."""
+    def start(self, paths: list[str]) -> int:
+        """Answer with the process id, when the process is there.
+
+        Parameters
+        ----------
+        paths : list of str
+            Where the driver on this machine imports from, so that stages found there are found here.
+        """
+        sys.path += [path for path in paths if path not in sys.path]
         return os.getpid()
 
     def run_units(self, work: StageWork, jobs: list[Job]) -> list[Result]:
@@ -170,9 +178,10 @@ class ActorPool:
             max_concurrency=1,
             runtime_env={"env_vars": THREADS},
         )
+        paths = [path for path in sys.path if path] if self.cluster.owned else []
         while len(self._members) < self.size:
             member = _Member(actor.remote())
-            member.calls.append((member.handle.start.remote(), []))
+            member.calls.append((member.handle.start.remote(paths), []))
             self._members.append(member)
 
     def _serve(self) -> None:
@@ -277,7 +286,8 @@ class ActorPool:
                 except Exception as error:
                     member.calls.remove((call, items))
                     for item in items:
-                        cause = f"{type(error).__name__}: {error}"
+                        # What precedes the last line is the inside of Ray.
+                        cause = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
                         self._finish(item, Result(item.job.unit, "failed", cause=cause))
                     continue
                 member.calls.remove((call, items))

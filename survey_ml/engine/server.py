@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import IO
 
 from survey_ml.engine.cluster import EngineError
@@ -167,11 +167,19 @@ class PrefectServer:
             self._errors = None
 
 
-def apply_settings(url: str, environment: Mapping[str, str] = SETTINGS) -> None:
-    """Set Prefect up in this process, before it is imported."""
-    for name, value in environment.items():
-        os.environ.setdefault(name, value)
+@contextlib.contextmanager
+def prefect_environment(url: str) -> Iterator[None]:
+    """Set Prefect up in this process for a while; imported for the first time in it, it obeys."""
+    before = dict(os.environ)
+    os.environ.update({name: value for name, value in SETTINGS.items() if name not in before})
     os.environ["PREFECT_API_URL"] = url
+    try:
+        yield
+    finally:
+        for name in (*SETTINGS, "PREFECT_API_URL"):
+            os.environ.pop(name, None)
+            if name in before:
+                os.environ[name] = before[name]
 
 
 def _end_with_parent() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from survey_ml.data.commit import Unit
 from survey_ml.errors import SetAside
-from survey_ml.stage import Options, Scope, StageSpec
+from survey_ml.stage import Scope, StageSpec
 
 Outcome = Literal["done", "skipped", "failed", "damaged", "quarantined", "stopped"]
 
@@ -37,8 +37,10 @@ class StageWork:
     ----------
     out : str
         Folder or URL of the release.
-    spec, options
+    spec : StageSpec
         The stage.
+    options : mapping
+        Its options as plain values: their class is of the plugin, which only `worker` imports.
     reads : mapping
         Product read here to the name and scope of the stage that writes it.
     core, halo : int
@@ -51,7 +53,7 @@ class StageWork:
 
     out: str
     spec: StageSpec
-    options: Options
+    options: Mapping[str, Any]
     reads: Mapping[str, tuple[str, Scope]]
     core: int
     halo: int

@@ -172,9 +172,10 @@ class Worker:
 
     def _stage(self, work: StageWork) -> Stage:
         """Return the stage, set up on first use."""
-        held = f"{work.spec.factory} {work.options.model_dump_json()}"
+        held = f"{work.spec.factory} {work.options!r}"
         if held not in self._stages:
-            stage: Stage = load_factory(work.spec.factory, f"stage {work.spec.name}")(work.options)
+            kind: type[Stage] = load_factory(work.spec.factory, f"stage {work.spec.name}")
+            stage = kind(kind.options_type.model_validate(work.options))
             stage.setup()
             self._stages[held] = stage
         return self._stages[held]
