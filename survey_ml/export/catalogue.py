@@ -18,6 +18,7 @@ from survey_ml.products import Column, Kind, Product
 from survey_ml.stage import Table
 
 if TYPE_CHECKING:
+    from survey_ml.data.commit import Commit
     from survey_ml.data.release import Release
     from survey_ml.field import Field
 
@@ -65,16 +66,18 @@ def assemble(
     from survey_ml.data.commit import read_table
 
     products = find_products() if products is None else products
-    units: dict[str, list[Any]] = {}
-    for unit, commit in release.commits().items():
+    units: dict[str, list[Commit]] = {}
+    for commit in release.commits().values():
         for name in commit.tables:
-            units.setdefault(name, []).append(unit)
+            units.setdefault(name, []).append(commit)
     fields = {name: release.field(name).info for name in release.fields}
     tables: dict[str, pa.Table] = {}
     joins: list[Joined] = []
     sources: dict[str, NDArray[Any]] | None = None
     for name in sorted(units):
-        parts = [Part(u.field, u.tile, read_table(release.store, u, name)) for u in units[name]]
+        parts = [
+            Part(c.unit.field, c.unit.tile, read_table(release.store, c.unit, name, c)) for c in units[name]
+        ]
         columns = list_columns(name, products, parts)
         data = gather_rows(parts, columns)
         if name == "sources":

@@ -12,8 +12,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from survey_ml.errors import StoreError
+from survey_ml.export.pixels import read_made
 
 if TYPE_CHECKING:
+    from survey_ml.data.release import FieldView
     from survey_ml.export.options import ExportOptions
     from survey_ml.field import Field
 
@@ -45,15 +47,14 @@ def export_maps(release: Any, folder: Path, options: ExportOptions) -> list[Path
             view = release.field(name)
             path = folder / "maps" / f"{name}.{product}.fits"
             path.parent.mkdir(exist_ok=True)
-            pixels = getattr(view, product)
-            read = partial(_read_rows, pixels)
-            write_map(path, view.info, product, np.dtype(pixels.dtype), read)
+            dtype = view.store.lazy(name, product).dtype
+            write_map(path, view.info, product, dtype, partial(_read_rows, view, product))
             paths.append(path)
     return paths
 
 
-def _read_rows(pixels: Any, y0: int, y1: int) -> NDArray[Any]:
-    return np.asarray(pixels[y0:y1])
+def _read_rows(view: FieldView, product: str, y0: int, y1: int) -> NDArray[Any]:
+    return read_made(view, product, (slice(y0, y1), slice(0, view.info.shape[1])))
 
 
 def write_map(

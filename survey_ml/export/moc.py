@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.export.pixels import read_made
+
 if TYPE_CHECKING:
     from mocpy import MOC
 
@@ -31,17 +33,15 @@ def export_moc(release: Any, folder: Path, options: ExportOptions) -> list[Path]
     footprint: MOC | None = None
     for name in release.fields:
         view = release.field(name)
-        moc = trace_field(view.info, partial(_read_window, view.image))
+        if "image" not in view.products:
+            continue
+        moc = trace_field(view.info, partial(read_made, view, "image"))
         footprint = moc if footprint is None else footprint.union(moc)
     if footprint is None:
         return []
     path = folder / "footprint.moc.fits"
     footprint.save(path, format="fits", overwrite=True)
     return [path]
-
-
-def _read_window(image: Any, window: tuple[slice, slice]) -> NDArray[Any]:
-    return np.asarray(image[window])
 
 
 def choose_order(field: Field) -> int:

@@ -1,0 +1,1 @@
+"""The built-in sections of the report, one function each."""

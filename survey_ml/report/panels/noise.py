@@ -1,0 +1,68 @@
+"""Maps of the rms noise, and how much sky is how deep."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from survey_ml.report.context import Context
+from survey_ml.report.panel import Panel, draw, join
+from survey_ml.report.panels.sky import set_offsets
+from survey_ml.report.style import BLUE, GREY, make_figure, make_grid
+
+_MAPS = 6
+
+
+def show_noise(context: Context) -> Panel | None:
+    """Return rms maps of some fields, and the area below each rms for all."""
+    if not len(context.noise.rms):
+        return None
+    names = [name for name in context.shown if context.has_product(name, "rms")][:_MAPS]
+    return Panel("Noise", join([_draw_maps(context, names), _draw_area(context)]))
+
+
+def _draw_maps(context: Context, names: list[str]) -> Markup:
+    shapes = [context.release.field(name).info.shape for name in names]
+    figure, axes = make_grid(len(names), aspect=float(np.median([ny / nx for ny, nx in shapes])) * 0.9)
+    for name, axis in zip(names, axes, strict=True):
+        field = context.release.field(name).info
+        rms = context.thin(name, "rms", 500) * 1e6
+        ny, nx = field.shape
+        extent = (-0.5, nx - 0.5, -0.5, ny - 0.5)
+        valid = rms[np.isfinite(rms)]
+        low, high = np.percentile(valid, (0.5, 99.5)) if len(valid) else (0.0, 1.0)
+        shown = np.ma.masked_invalid(rms)
+        drawn = axis.imshow(
+            shown, origin="lower", extent=extent, cmap="cividis", vmin=low, vmax=max(high, low * 1.001)
+        )
+        axis.set_title(name, parse_math=False, fontsize=8.5)
+        set_offsets(axis, field, extent)
+        bar = figure.colorbar(drawn, ax=axis, shrink=0.85, pad=0.02)
+        bar.set_label("rms (µJy/beam)")
+        bar.outline.set_visible(False)
+    return draw(
+        figure,
+        f"Maps of the rms noise of {len(names)} fields",
+        "The rms noise as measured. The colours of each map span the central 99 % of its values.",
+    )
+
+
+def _draw_area(context: Context) -> Markup:
+    noise = context.noise
+    order = np.argsort(noise.rms)
+    rms, area = noise.rms[order] * 1e6, np.cumsum(noise.area[order])
+    figure, (left, right) = make_figure(1, 2, height=3.2)
+    left.plot(rms, area, color=BLUE, drawstyle="steps-post")
+    left.set(xscale="log", xlabel="rms (µJy/beam)", ylabel="Area with lower rms (deg²)")
+    left.set_ylim(bottom=0)
+    left.set_title("Area by depth")
+    half = float(rms[np.searchsorted(area, area[-1] / 2)])
+    left.axvline(half, color=GREY, ls="--", lw=1)
+    left.annotate(f" half the area\n below {half:.3g}", (half, 0.06 * area[-1]), color=GREY, fontsize=8)
+    names, inverse = np.unique(noise.field, return_inverse=True)
+    by_field = np.array([np.median(noise.rms[inverse == i]) for i in range(len(names))]) * 1e6
+    right.hist(by_field, bins=min(40, max(5, len(names) // 4)), color=BLUE, edgecolor="white", lw=0.6)
+    right.set(xlabel="Median rms of a field (µJy/beam)", ylabel="Fields")
+    right.set_title("Depth of the fields")
+    caption = "Left: cumulative image area by rms, overlaps counted twice. Right: one entry a field."
+    return draw(figure, "Cumulative area by rms noise, and histogram of the fields' median rms", caption)

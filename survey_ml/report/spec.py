@@ -1,0 +1,21 @@
+"""The sections of the report that come with survey_ml, as light specifications."""
+
+from __future__ import annotations
+
+from survey_ml.hookspecs import PanelSpec
+
+_HOME = "survey_ml.report.panels"
+
+PANELS: tuple[PanelSpec, ...] = (
+    PanelSpec("summary", f"{_HOME}.summary:show_summary", 100, summary="What was made, in figures"),
+    PanelSpec("set_aside", f"{_HOME}.set_aside:show_set_aside", 150, summary="What was left out, and why"),
+    PanelSpec("fields", f"{_HOME}.fields:show_fields", 200, summary="Fields with their sources"),
+    PanelSpec("noise", f"{_HOME}.noise:show_noise", 300, summary="Maps of the rms noise and area by depth"),
+    PanelSpec("distributions", f"{_HOME}.distributions:show_distributions", 400, summary="Flux and S/N"),
+    PanelSpec("counts", f"{_HOME}.counts:show_counts", 500, summary="Euclidean-normalised source counts"),
+    PanelSpec("truth", f"{_HOME}.truth:show_truth", 600, summary="Completeness and reliability"),
+    PanelSpec("reference", f"{_HOME}.reference:show_reference", 700, summary="Astrometry and flux scale"),
+    PanelSpec("gallery", f"{_HOME}.gallery:show_gallery", 800, summary="The brightest extended sources"),
+    PanelSpec("timings", f"{_HOME}.timings:show_timings", 900, summary="Tiles and time by stage"),
+    PanelSpec("provenance", f"{_HOME}.provenance:show_provenance", 950, summary="Inputs, versions, citation"),
+)
