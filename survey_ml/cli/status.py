@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from survey_ml.cli.configuration import find_release
 from survey_ml.cli.group import debug_option
 from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
+
+if TYPE_CHECKING:
+    from survey_ml.data.store import ReleaseStore
 
 
 @click.command()
@@ -66,6 +69,8 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
             damaged.append({"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": wrong})
             if repair:
                 remove_commit(store, unit)
+    if verify:
+        damaged += _verify_catalogue(store, repair)
     quarantined = [
         {"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": record["cause"]}
         for unit, record in list_quarantine(store).items()
@@ -86,6 +91,20 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
     }
 
 
+def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
+    """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again."""
+    damaged = []
+    for line in (store.medium.read("SHA256SUMS") or b"").decode().splitlines():
+        digest, _, path = line.partition("  ")
+        found = store.medium.digest(path)
+        if found != digest:
+            cause = f"{path} {'is missing' if found is None else 'differs from what was written'}"
+            damaged.append({"field": "", "stage": "catalogue", "tile": "", "cause": cause})
+            if repair:
+                store.medium.remove(path)
+    return damaged
+
+
 def _print(found: dict[str, Any], verify: bool) -> None:
     click.echo(f"{found['name']}: {found['fields']} fields in {found['out']}\n")
     rows = [
@@ -97,7 +116,8 @@ def _print(found: dict[str, Any], verify: bool) -> None:
         click.echo("\nrows: " + ", ".join(f"{count} {name}" for name, count in found["rows"].items()))
     for what in ("damaged", "quarantined"):
         for record in found[what]:
-            place = f"field {record['field']}, tile {record['tile']}, stage {record['stage']}"
+            parts = ("field", "tile", "stage")
+            place = ", ".join(f"{part} {record[part]}" for part in parts if record[part])
             click.echo(f"{what}: {place}: {record['cause']}", err=True)
     if found["damaged"]:
         hint = "the next run makes them again"

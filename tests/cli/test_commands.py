@@ -1,0 +1,241 @@
+"""The commands on a small release, in this process."""
+
+from __future__ import annotations
+
+import pytest
+from cli_release import write_image
+
+from survey_ml.loader import load_config
+
+
+def test_init_writes_a_yaml_that_is_valid_and_never_overwrites(call, tmp_path, monkeypatch):
+    folder = tmp_path / "my survey"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert call("init").code == 0
+    path = folder / "release.yaml"
+    text = path.read_text()
+    config = load_config(path)
+    assert config.release.name == "my-survey-release"
+    assert config.release.stages == {"extraction": {}}
+    assert "seed_snr" in text
+    path.write_text("mine")
+    answer = call("init")
+    assert answer.code == 2
+    assert "is there already" in answer.err
+    assert path.read_text() == "mine"
+    assert call("init", "no/such/folder.yaml").code == 2
+
+
+def test_init_then_check_is_well(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "a.fits")
+    assert call("init", "x.yaml").code == 0
+    answer = call("check", "x.yaml")
+    assert answer.code == 0, answer.err
+    assert "96 x 96" in answer.out
+
+
+def test_check_lists_fields_graph_and_estimate(call, release):
+    answer = call("check", release)
+    assert answer.code == 0, answer.err
+    assert "east" in answer.out
+    assert "west" in answer.out
+    assert "image <- ingest" in answer.out
+    assert "2 fields, 0.0 Mpx, 8 tiles, 16 units" in answer.out
+    assert not (release.parent / "out").exists()
+
+
+def test_check_as_json(call, release):
+    found = call("check", release, "--json").json
+    assert [field["name"] for field in found["fields"]] == ["east", "west"]
+    assert found["fields"][0]["beam_arcsec"][:2] == pytest.approx([8.0, 8.0])
+    assert found["stages"] == ["ingest", "level"]
+    assert found["estimate"]["tiles"] == 8
+    assert found["set_aside"] == []
+
+
+def test_check_mermaid_is_the_graph_and_nothing_else(call, release):
+    answer = call("check", release, "--mermaid")
+    assert answer.out.startswith("graph LR\n")
+    assert "ingest -->|image| level" in answer.out
+
+
+def test_check_names_every_bad_field(call, release):
+    write_image(release.parent / "nobeam.fits", beam=False)
+    (release.parent / "text.fits").write_text("not an image")
+    answer = call("check", release)
+    assert answer.code == 1
+    assert "field nobeam" in answer.err
+    assert "field text" in answer.err
+    assert "2 of 4 fields cannot be processed" in answer.err
+    only_bad = call("check", release.parent / "text.fits")
+    assert only_bad.code == 2
+
+
+def test_check_of_images_needs_no_yaml(call, release):
+    answer = call("check", release.parent / "east.fits", release.parent / "west.fits", "--json")
+    assert answer.code == 0, answer.err
+    assert len(answer.json["fields"]) == 2
+
+
+def test_run_plan_status_go_together(call, release):
+    before = call("plan", release, "--json").json
+    assert before["counts"]["todo"] == 16
+    first = call("run", release, "--json")
+    assert first.code == 0, first.err
+    assert first.json["done"] == 16
+    assert "a stage that prints" in first.err
+    assert [row["name"] for row in first.json["stages"]] == ["ingest", "level"]
+
+    again = call("run", release)
+    assert again.code == 0, again.err
+    assert "0 units done" in again.out
+    assert "16 were done already" in again.out
+    assert call("plan", release).out.endswith("nothing would be done\n")
+
+    changed = call("plan", release, "--set", "level.scale=2", "--json").json
+    assert changed["stages"] == {"ingest": {"done": 8}, "level": {"stale": 8}}
+    assert "option scale" in next(u["reason"] for u in changed["units"] if u["state"] == "stale")
+    assert "level: 8 stale: option scale" in call("plan", release, "--set", "level.scale=2").out
+
+    out = release.parent / "out"
+    state = call("status", out, "--verify", "--json")
+    assert state.code == 0
+    assert state.json["rows"] == {"levels": 8}
+    assert state.json["stages"]["level"]["done"] == 8
+
+
+def test_status_finds_a_flipped_byte_and_repair_lets_it_be_made_again(call, release):
+    assert call("run", release, "--quiet").code == 0
+    part = sorted((release.parent / "out" / "units").rglob("levels.parquet"))[0]
+    good = part.read_bytes()
+    part.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
+    assert call("status", release).code == 0
+    found = call("status", release, "--verify", "--json")
+    assert found.code == 1
+    assert "differs" in found.json["damaged"][0]["cause"]
+    assert call("status", release, "--verify", "--repair").code == 1
+    mended = call("run", release, "--json").json
+    assert mended["done"] + mended["redone"] == 1
+    assert call("status", release, "--verify").code == 0
+
+
+def test_a_damaged_catalogue_is_found_and_written_again(call, release):
+    assert call("run", release, "--quiet").code == 0
+    assert call("status", release, "--verify").code == 0
+    table = release.parent / "out" / "catalogue" / "levels.parquet"
+    good = table.read_bytes()
+    table.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
+    found = call("status", release, "--verify", "--repair", "--json")
+    assert [entry["stage"] for entry in found.json["damaged"]] == ["catalogue"]
+    assert call("run", release, "--quiet").code == 0
+    assert table.read_bytes() == good
+    assert call("status", release, "--verify").code == 0
+
+
+def test_export_writes_what_is_asked_for(call, release):
+    assert call("run", release, "--quiet").code == 0
+    folder = release.parent / "out" / "catalogue"
+    assert (folder / "levels.vot").exists()
+    answer = call("export", release, "parquet", "--map", "image", "--json")
+    assert answer.code == 0, answer.err
+    assert all((folder / name).exists() for name in answer.json["files"])
+    assert (folder / "levels.parquet").exists()
+    assert not (folder / "levels.vot").exists()
+    assert list(folder.rglob("*image*.fits"))
+    wrong = call("export", release, "votabel")
+    assert wrong.code == 2
+    assert "did you mean votable?" in wrong.err
+
+
+def test_report_writes_the_page_again(call, release):
+    assert call("run", release, "--quiet").code == 0
+    page = release.parent / "out" / "report.html"
+    page.unlink()
+    answer = call("report", release, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["report"] == str(page)
+    assert page.stat().st_size > 1000
+
+
+def test_a_failing_stage_sets_its_tiles_aside_and_is_named(call, release):
+    answer = call("run", release, "--set", "level.fail=true")
+    assert answer.code == 2
+    assert "failed on purpose" in answer.err
+    assert "stage level" in answer.err
+
+
+def test_a_bad_field_is_set_aside_and_the_others_go_on(call, release):
+    write_image(release.parent / "nobeam.fits", beam=False)
+    answer = call("run", release, "--json")
+    assert answer.code == 1
+    assert [aside["field"] for aside in answer.json["set_aside"]] == ["nobeam"]
+    assert answer.json["done"] == 16
+
+
+def test_quiet_says_nothing(call, release):
+    answer = call("run", release, "--quiet")
+    assert answer.code == 0
+    assert answer.out.replace("a stage that prints\n", "") == ""
+
+
+def test_images_need_an_output_folder(call, release):
+    answer = call("run", release.parent / "east.fits")
+    assert answer.code == 2
+    assert "--out DIR" in answer.err
+    both = call("run", release, release.parent / "east.fits")
+    assert both.code == 2
+    assert "one release YAML" in both.err
+
+
+def test_images_run_without_a_yaml(call, release, tmp_path):
+    out = tmp_path / "quick"
+    answer = call(
+        "run", release.parent / "east.fits", "--out", out, "--engine", "local", "--set", "level.scale=2",
+        "--only", "level", "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.json["out"] == str(out)
+    assert [row["name"] for row in answer.json["stages"]] == ["ingest", "level"]
+
+
+def test_only_an_unknown_stage_is_an_error(call, release):
+    answer = call("run", release, "--only", "levle")
+    assert answer.code == 2
+    assert "ingest, level" in answer.err
+
+
+def test_commands_that_need_a_release_say_when_there_is_none(call, tmp_path):
+    for command in ("status", "export", "report"):
+        answer = call(command, tmp_path)
+        assert answer.code == 2, command
+        assert "no survey_ml release" in answer.err
+
+
+def test_unknown_stage_and_option_are_errors_before_any_work(call, release):
+    answer = call("run", release, "--set", "levle.scale=2")
+    assert answer.code == 2
+    assert "did you mean level?" in answer.err
+    answer = call("run", release, "--set", "level.scael=2")
+    assert answer.code == 2
+    assert "unknown key scael of stage level; did you mean scale?" in answer.err
+    assert not (release.parent / "out").exists()
+
+
+def test_wrong_options_in_the_yaml_are_named_with_their_line(call, release):
+    text = release.read_text().replace("level: {}", "level: {scale: -1}")
+    release.write_text(text)
+    answer = call("check", release)
+    assert (
+        "release.yaml:3: scale of stage level: input should be greater than 0; given -1 (int)" in answer.err
+    )
+
+
+def test_plugins_as_json(call, level_plugin):
+    found = call("plugins", "--json").json
+    (level,) = [stage for stage in found["stages"] if stage["name"] == "level"]
+    assert (level["distribution"], level["distribution_version"]) == ("plugin-level", "1.0")
+    assert [product["name"] for product in level["reads"]] == ["image"]
+    assert level["resources"]["memory"] == 1 << 20
+    assert found["broken"] == []
