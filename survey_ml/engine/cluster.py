@@ -157,10 +157,10 @@ def _import_ray() -> ModuleType:
     """Import ray, quiet and without usage reports."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Its hints on start-up are for those who type `ray.init`; errors reach us as exceptions.
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
     import ray
 
+    # Its hints on start-up are for those who type `ray.init`; errors reach us as exceptions.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     return ray
 
 

@@ -226,7 +226,8 @@ class Driver:
             if result.outcome in ("done", "skipped"):
                 self._made[unit.stage] += 1
                 again = self._before.get(unit) in ("stale", "redo")
-                self._counts["redone" if again else "done"] += 1
+                self._counts["done"] += 1
+                self._counts["redone"] += again
             elif result.outcome == "failed":
                 self._failed[unit] = (result.cause, result.hint)
                 self._warn(unit, result.cause)
@@ -277,7 +278,7 @@ class Driver:
             self.ledger = Ledger.read(self.store) if self._counts else self.ledger
         result = RunResult(self.config.out, done=self._counts["done"], redone=self._counts["redone"])
         good = [state for state in plan if state.state == "done"]
-        result.skipped = max(0, len(good) - result.done - result.redone)
+        result.skipped = max(0, len(good) - result.done)
         result.set_aside = self._list_aside(plan)
         result.stopped = self._stopped
         by_stage = plan.by_stage()

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from statistics import median
 from typing import Any
 
 from survey_ml.engine.pool import RayExecutor
 from survey_ml.engine.server import PrefectServer, prefect_environment
-from survey_ml.engine.work import Job, Report, StageWork
+from survey_ml.engine.work import Job, Report, Result, StageWork
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +69,21 @@ class PrefectExecutor:
 
     def run(self, work: StageWork, jobs: Sequence[Job], report: Report) -> None:
         """Do the jobs of a stage; a first small batch measures how large the others should be."""
-        probe = min(len(jobs), 2 * max(1, self._inner.size))
-        start = time.monotonic()
-        self._run_batches(work, [_Batch(0, jobs[:probe])], report)
+        workers = max(1, self._inner.size)
+        probe = min(len(jobs), 2 * workers)
+        seconds: list[float] = []
+
+        def measure(result: Result) -> None:
+            seconds.append(result.seconds)
+            report(result)
+
+        self._run_batches(work, [_Batch(0, jobs[:probe])], measure)
         rest = jobs[probe:]
         if not rest:
             return
-        rate = probe / max(time.monotonic() - start, 1e-3)
+        # The time of units, not of the batch: workers may have started in it, and the first unit
+        # may have compiled code.
+        rate = workers / max(median(seconds), 1e-3)
         size = max(1, ceil(rate * self._batch_seconds), ceil(len(rest) / (self._limit - 1)))
         batches = [
             _Batch(number, rest[at : at + size])

@@ -42,7 +42,8 @@ class RunResult:
     Attributes
     ----------
     done, redone, skipped : int
-        Units done for the first time, done again (stale or damaged), and found done.
+        Units done now, those of them that had been done before (stale or damaged), and units found
+        done.
     set_aside : list of SetAside
         Fields and tiles that were left out, with the reason.
     exit_code : int

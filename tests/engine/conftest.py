@@ -1,68 +1,24 @@
-"""Releases of synthetic fields, run with the stages of `trial`."""
+"""Fixtures of the engine's tests."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from astropy.io import fits
-
-from survey_ml.builtin import INGEST, STAGES
-from survey_ml.config import LoadedConfig, ReleaseConfig
-from survey_ml.plugins import Origin, Registry
 
 sys.path.insert(0, str(Path(__file__).parent))
-import trial  # noqa: E402
 
-CORE, HALO = 32, 4
-
-
-def write_field(path: Path, shape: tuple[int, int] = (70, 90), seed: int = 0, values=None) -> Path:
-    """Write noise of rms 1 Jy/beam with a proper header."""
-    data = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) if values is None else values
-    header = fits.Header()
-    cards = {
-        "CTYPE1": "RA---SIN", "CRVAL1": 150.0 + seed / 100, "CRPIX1": 45.0, "CDELT1": -2 / 3600, "CUNIT1": "deg",
-        "CTYPE2": "DEC--SIN", "CRVAL2": 2.0, "CRPIX2": 35.0, "CDELT2": 2 / 3600, "CUNIT2": "deg",
-        "BMAJ": 6 / 3600, "BMIN": 6 / 3600, "BPA": 0.0, "BUNIT": "Jy/beam", "RESTFRQ": 1.4e9,
-    }  # fmt: skip
-    header.update(cards)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fits.writeto(path, data, header, overwrite=True)
-    return path
-
-
-def make_config(base: Path, *, out: str = "out", engine: str = "local", stages=None, **more) -> LoadedConfig:
-    """Return the configuration of a release in a folder with ``fields/*.fits``."""
-    wanted = stages if stages is not None else {"census": {}}
-    engine_options = {"kind": engine, "workers": 2, "batch_seconds": 0.5, **more.pop("engine_options", {})}
-    release = ReleaseConfig(
-        name="trial",
-        fields=["fields/*.fits"],
-        tiling={"core_px": CORE, "halo_px": HALO},
-        stages=wanted,
-        engine=engine_options,
-        out=out,
-        **more,
-    )
-    return LoadedConfig(release=release, base=base, out=str(base / out), source="")
+from releases import make_registry, write_fields  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def registry() -> Registry:
+def registry():
     """Return the stages of `trial` beside the built-in ones."""
-    built_in = Origin("survey-ml", "0", "builtin", builtin=True)
-    other = Origin("trial", "1.0", "trial")
-    offers = [(spec, built_in) for spec in STAGES] + [(spec, other) for spec in trial.SPECS]
-    assert INGEST in STAGES
-    return Registry(offers=list(offers), origins=[built_in, other])
+    return make_registry()
 
 
 @pytest.fixture
 def release_folder(tmp_path: Path) -> Path:
     """Return a folder with two fields of 3 x 3 tiles."""
-    for seed, name in enumerate(("north", "south")):
-        write_field(tmp_path / "fields" / f"{name}.fits", seed=seed)
-    return tmp_path
+    return write_fields(tmp_path)

@@ -1,0 +1,79 @@
+"""Releases of synthetic fields for tests, processed with the stages of `trial`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import trial
+from astropy.io import fits
+
+from survey_ml.builtin import STAGES
+from survey_ml.config import LoadedConfig, ReleaseConfig
+from survey_ml.data.commit import check_commit, list_commits
+from survey_ml.data.store import ReleaseStore
+from survey_ml.plugins import Origin, Registry
+
+
+CORE, HALO = 32, 4
+
+
+def write_field(path: Path, shape: tuple[int, int] = (70, 90), seed: int = 0, values=None) -> Path:
+    """Write noise of rms 1 Jy/beam with a proper header."""
+    data = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) if values is None else values
+    header = fits.Header()
+    cards = {
+        "CTYPE1": "RA---SIN", "CRVAL1": 150.0 + seed / 100, "CRPIX1": 45.0, "CDELT1": -2 / 3600, "CUNIT1": "deg",
+        "CTYPE2": "DEC--SIN", "CRVAL2": 2.0, "CRPIX2": 35.0, "CDELT2": 2 / 3600, "CUNIT2": "deg",
+        "BMAJ": 6 / 3600, "BMIN": 6 / 3600, "BPA": 0.0, "BUNIT": "Jy/beam", "RESTFRQ": 1.4e9,
+    }  # fmt: skip
+    header.update(cards)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fits.writeto(path, data, header, overwrite=True)
+    return path
+
+
+def make_config(base: Path, *, out: str = "out", engine: str = "local", stages=None, **more) -> LoadedConfig:
+    """Return the configuration of a release in a folder with ``fields/*.fits``."""
+    wanted = stages if stages is not None else {"census": {}}
+    engine_options = {"kind": engine, "workers": 2, "batch_seconds": 0.5, **more.pop("engine_options", {})}
+    release = ReleaseConfig(
+        name="trial",
+        fields=["fields/*.fits"],
+        tiling={"core_px": CORE, "halo_px": HALO},
+        stages=wanted,
+        engine=engine_options,
+        out=out,
+        **more,
+    )
+    return LoadedConfig(release=release, base=base, out=str(base / out), source="")
+
+
+def make_registry() -> Registry:
+    """Return the stages of `trial` beside the built-in ones."""
+    built_in = Origin("survey-ml", "0", "builtin", builtin=True)
+    other = Origin("trial", "1.0", "trial")
+    offers = [(spec, built_in) for spec in STAGES] + [(spec, other) for spec in trial.SPECS]
+    return Registry(offers=list(offers), origins=[built_in, other])
+
+
+def write_fields(base: Path, names=("north", "south"), shape=(70, 90)) -> Path:
+    """Write fields of 3 x 3 tiles into a release's folder."""
+    for seed, name in enumerate(names):
+        write_field(base / "fields" / f"{name}.fits", shape, seed)
+    return base
+
+
+def read_bytes_of(out: Path) -> dict[str, str]:
+    """Return the checksum of every committed file, as read from disk now."""
+    store = ReleaseStore.open(str(out))
+    found = {}
+    for commit in list_commits(store).values():
+        assert check_commit(store, commit, deep=True) == ""
+        for path, sealed in commit.files.items():
+            # The key is in the path of table parts; what is compared here is what they hold.
+            found[path.replace(commit.key, "KEY")] = sealed["sha256"]
+        for name, value in commit.summaries.items():
+            found["/".join((*vars(commit.unit).values(), name))] = json.dumps(value, sort_keys=True)
+    return found
