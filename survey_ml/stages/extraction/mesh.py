@@ -139,46 +139,40 @@ def _count_below(cell: NDArray[np.float32], count: int, limit: float) -> int:
     return low
 
 
-def truncation_factor(clip: float) -> float:
-    """Return the rms of a unit normal variable that is cut at +-``clip``."""
-    density = exp(-0.5 * clip * clip) / sqrt(2.0 * pi)
-    return sqrt(1.0 - 2.0 * clip * density / erf(clip / sqrt(2.0)))
-
-
-@numba.njit(cache=True, nogil=True)
-def _find_median(
-    cells: Cells, y0: int, y1: int, x0: int, x1: int, rank: float, low: float, high: float
-) -> float:
-    """Halve an interval until it holds the sample of a rank within a thousandth of its width."""
-    for _ in range(11):
-        middle = 0.5 * (low + high)
-        below = 0
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                below += _count_below(cells.values[y, x], cells.counts[y, x], middle)
-        if below < rank:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
+def find_truncated_moments(low: float, high: float) -> tuple[float, float]:
+    """Return mean and rms of a unit normal variable that is kept between ``-low`` and ``high``."""
+    kept = 0.5 * (erf(high / sqrt(2.0)) + erf(low / sqrt(2.0)))
+    at_low, at_high = (exp(-0.5 * x * x) / sqrt(2.0 * pi) / kept for x in (low, high))
+    mean = at_low - at_high
+    return mean, sqrt(1.0 - low * at_low - high * at_high - mean * mean)
 
 
 @numba.njit(cache=True, nogil=True)
 def _clip_box(
-    cells: Cells, y0: int, y1: int, x0: int, x1: int, middle: float, rms: float, clip: float, factor: float
+    cells: Cells,
+    y0: int,
+    y1: int,
+    x0: int,
+    x1: int,
+    middle: float,
+    rms: float,
+    clip: tuple[float, float],
+    moments: tuple[float, float],
 ) -> tuple[float, float]:
-    """Clip the samples of a box of cells about their median until none comes or goes.
+    """Clip the samples of a box of cells until none comes or goes.
+
+    Each time mean and rms become those of the normal variable whose kept part has the mean and
+    rms of the samples that are left.
 
     Returns
     -------
-    median, rms : float
+    mean, rms : float
         NaN where the samples do not spread or too few are left.
     """
     last = -1
     for _ in range(30):
-        low, high = middle - clip * rms, middle + clip * rms
+        low, high = middle - clip[0] * rms, middle + clip[1] * rms
         count = 0
-        below = 0
         total = 0.0
         square = 0.0
         for y in range(y0, y1):
@@ -200,19 +194,14 @@ def _clip_box(
                     + m * shift * shift
                 )
                 count += m
-                below += first
         if count < MIN_SAMPLES:
             return np.nan, np.nan
         mean = total / count
         variance = square / count - mean * mean
         if not variance > 0.0:
             return np.nan, np.nan
-        spread = sqrt(variance)
-        rms = spread / factor
-        # The median of a bounded variable is within one rms of its mean.
-        middle = _find_median(
-            cells, y0, y1, x0, x1, below + 0.5 * count, middle + mean - spread, middle + mean + spread
-        )
+        rms = sqrt(variance) / moments[1]
+        middle += mean - moments[0] * rms
         if count == last:
             break
         last = count
@@ -225,7 +214,7 @@ def measure_boxes(
     reference: NDArray[np.float64] | None,
     reach: int,
     escalation: int,
-    clip: float,
+    clip: tuple[float, float],
 ) -> NDArray[np.float64]:
     """Measure background and rms in the box of cells around each cell.
 
@@ -237,20 +226,20 @@ def measure_boxes(
     cells, whole : Cells
         Without and with the samples on sources.
     reference : (rows, columns, 2) array or None
-        Median and rms to start from; quartiles of the cell where None.
+        Mean and rms to start from; quartiles of the cell where None.
     reach, escalation : int
         Cells on each side of the middle one, and by how many that may grow.
-    clip : float
-        In rms.
+    clip : tuple of float
+        How far below and above the mean samples are kept, in rms.
 
     Returns
     -------
     (rows, columns, 2) array of float64
-        Median and rms; NaN where unknown.
+        Mean and rms; NaN where unknown.
     """
     nodes = np.empty((*cells.counts.shape, 2))
     start = reference if reference is not None else np.empty((0, 0, 2))
-    _measure_boxes(cells, whole, start, reach, escalation, clip, truncation_factor(clip), nodes)
+    _measure_boxes(cells, whole, start, reach, escalation, clip, find_truncated_moments(*clip), nodes)
     return nodes
 
 
@@ -271,8 +260,8 @@ def _measure_boxes(
     reference: NDArray[np.float64],
     reach: int,
     escalation: int,
-    clip: float,
-    factor: float,
+    clip: tuple[float, float],
+    moments: tuple[float, float],
     nodes: NDArray[np.float64],
 ) -> None:
     """Fill ``nodes``; see `measure_boxes`."""
@@ -298,7 +287,7 @@ def _measure_boxes(
                     middle, rms = reference[row, column]
                 if isnan(rms):
                     middle, rms = _guess(used, y0, y1, x0, x1)
-                middle, rms = _clip_box(used, y0, y1, x0, x1, middle, rms, clip, factor)
+                middle, rms = _clip_box(used, y0, y1, x0, x1, middle, rms, clip, moments)
                 if not isnan(rms):
                     nodes[row, column, 0] = middle
                     nodes[row, column, 1] = rms
@@ -322,16 +311,16 @@ def _guess(cells: Cells, y0: int, y1: int, x0: int, x1: int) -> tuple[float, flo
 
 
 @numba.njit(cache=True, nogil=True)
-def find_references(nodes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give each cell the values of the lower quartile in rms among itself and its neighbours."""
+def find_references(nodes: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Give each cell the values of the lower quartile in rms of the cells at most ``reach`` away."""
     rows, columns = nodes.shape[:2]
     reference = np.full(nodes.shape, np.nan)
-    found = np.empty((9, 2))
+    found = np.empty(((2 * reach + 1) ** 2, 2))
     for row in range(rows):
         for column in range(columns):
             count = 0
-            for y in range(max(0, row - 1), min(rows, row + 2)):
-                for x in range(max(0, column - 1), min(columns, column + 2)):
+            for y in range(max(0, row - reach), min(rows, row + reach + 1)):
+                for x in range(max(0, column - reach), min(columns, column + reach + 1)):
                     if isnan(nodes[y, x, 1]):
                         continue
                     at = count

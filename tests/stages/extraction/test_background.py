@@ -188,5 +188,4 @@ def test_chosen_meshes_are_valid(fwhm, shape):
     mesh = choose_mesh(fwhm, shape)
     image = np.random.default_rng(1).normal(size=(40, 40)).astype(np.float32)
     measure_background(image, origin=(0, 0), **mesh._asdict())
-    assert mesh.step >= min(3.5 * fwhm, 6)
-    assert mesh.step <= 10 * fwhm + 8
+    assert 2.5 * fwhm <= mesh.step <= 7 * fwhm + 6
