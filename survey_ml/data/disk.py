@@ -175,11 +175,12 @@ class Disk:
             return
         except OSError as error:
             raise describe_failure(error, target, "remove") from error
-        if os.path.isdir(aside):
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(aside)
+        finally:
+            if os.path.isdir(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(aside)
 
     def write_unit(
         self, folder: str, key: str, shards: Mapping[str, bytes], parts: Mapping[str, bytes], marker: bytes

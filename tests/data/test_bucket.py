@@ -1,0 +1,156 @@
+"""The same release on an object store: S3 as moto plays it on the loopback."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from small_release import CORE, commit_image, list_tiles, make_field, make_store
+
+from survey_ml.data.commit import (
+    Unit,
+    check_commit,
+    list_commits,
+    list_quarantine,
+    quarantine,
+    read_commit,
+    read_table,
+    release_quarantine,
+    remove_commit,
+    write_commit,
+)
+from survey_ml.data.release import Release
+from survey_ml.data.store import ReleaseStore
+from survey_ml.errors import DamagedError, StoreError
+from survey_ml.field import Window
+from survey_ml.products import table
+
+moto_server = pytest.importorskip("moto.server")
+s3fs = pytest.importorskip("s3fs")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def url(endpoint, monkeypatch, request):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = request.node.name.replace("_", "-").replace("[", "-").replace("]", "").lower()[:60]
+    s3fs.S3FileSystem().mkdir(bucket)
+    yield f"s3://{bucket}/out"
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_release_reads_back_through_a_pickled_store(url, pixels):
+    store = make_store(url)
+    commit_image(store, pixels)
+    again = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(again.read("north", "image", Window(10, 140, 20, 90)), pixels[10:140, 20:90])
+    assert again.fields() == ["north"]
+    assert again.products("north") == ["image"]
+    assert again.field("north") == make_field()
+    assert sorted(unit.tile for unit in list_commits(again)) == sorted(list_tiles(make_field()))
+    assert not list_commits(again, "south")
+    assert len(list_commits(again, stage="ingest")) == 6
+
+
+def test_a_release_opens_as_such(url, pixels):
+    store = make_store(url)
+    commit_image(store, pixels)
+    release = Release.open(url)
+    assert release.name == "small"
+    assert np.array_equal(release.field("north").image.compute(), pixels)
+
+
+def test_a_new_key_replaces_the_old_commit(url, pixels):
+    store = make_store(url)
+    old = commit_image(store, pixels)["0_0"]
+    tile = list_tiles(make_field())["0_0"]
+    new = write_commit(
+        store, old.unit, "b" * 64, made_by={}, tile=tile, arrays={"image": -pixels[tile.core.slices]}
+    )
+    assert read_commit(store, old.unit) == new
+    assert list_commits(store, "north", "ingest")[old.unit].key == "b" * 64
+    assert np.array_equal(store.read("north", "image", tile.core), -pixels[tile.core.slices])
+    assert check_commit(store, new, deep=True) == ""
+    assert check_commit(store, old, deep=True)
+
+
+def test_damage_is_found(url, pixels):
+    store = make_store(url)
+    commit = commit_image(store, pixels)["1_1"]
+    path = store.shard_path("north", "image", Window(CORE, 2 * CORE, CORE, 2 * CORE))
+    data = bytearray(store.medium.read(path))
+    data[len(data) // 3] ^= 4
+    store.medium.replace(path, bytes(data))
+    assert "differs" in check_commit(store, commit, deep=True)
+    with pytest.raises(DamagedError) as caught:
+        store.read("north", "image", Window(0, 150, 0, 100))
+    assert (caught.value.field, caught.value.tile, caught.value.stage) == ("north", "1_1", "ingest")
+    store.medium.remove(path)
+    with pytest.raises(DamagedError, match="is missing"):
+        store.read("north", "image", Window(0, 150, 0, 100))
+
+
+def test_the_marker_is_created_only_once(url):
+    store = make_store(url)
+    medium = store.medium
+    path = "units/north/s/0_0/key/_COMMIT.json"
+    assert medium._create(path, b"mine")
+    # Our own write after a lost answer counts as written; another's does not.
+    assert medium._create(path, b"mine")
+    assert not medium._create(path, b"theirs")
+    assert medium.read(path) == b"mine"
+
+
+def test_a_lost_answer_to_the_marker_is_no_failure(url, monkeypatch):
+    store = make_store(url)
+    files = store.medium._files
+    real = files.pipe_file
+
+    def pipe(path, data, **options):
+        real(path, data, **options)
+        if options.get("mode") == "create":
+            raise OSError("Internal Error")
+
+    monkeypatch.setattr(files, "pipe_file", pipe)
+    unit = Unit("north", "noise", "field")
+    assert write_commit(store, unit, "k" * 64, made_by={}, summaries={"n": 1}).summaries == {"n": 1}
+    assert read_commit(store, unit) is not None
+
+
+def test_tables_quarantine_and_removal(url):
+    store = make_store(url)
+    unit = Unit("north", "mine", "0_0")
+    rows = {"n": np.arange(3)}
+    write_commit(store, unit, "k" * 64, made_by={}, tables={"mine": (rows, table("mine"))})
+    assert np.array_equal(read_table(store, unit, "mine")["n"], rows["n"])
+    remove_commit(store, unit)
+    assert read_commit(store, unit) is None
+    quarantine(store, unit, "k" * 64, "killed its worker", "", 3)
+    assert list_quarantine(store)[unit]["attempts"] == 3
+    release_quarantine(store, [unit])
+    assert not list_quarantine(store)
+
+
+def test_a_bucket_that_does_not_exist_is_named(url):
+    with pytest.raises(StoreError, match="s3://nobody-has-this"):
+        make_store("s3://nobody-has-this/out")
+
+
+def test_an_unknown_protocol_tells_what_to_install():
+    with pytest.raises(StoreError) as caught:
+        ReleaseStore("nonsense://somewhere/out")
+    assert "nonsense" in caught.value.message

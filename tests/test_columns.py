@@ -1,0 +1,83 @@
+"""The column table is complete and well formed."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from survey_ml.columns import (
+    assembled_columns,
+    columns_of,
+    columns_written,
+    part_columns,
+    table_names,
+)
+from survey_ml.errors import PluginError
+from survey_ml.products import Column, table
+
+DTYPES = {"float64", "float32", "int64", "int32", "bool", "string"}
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_every_column_is_described(name):
+    columns = columns_of(name)
+    names = [column.name for column in columns]
+    assert len(set(names)) == len(names)
+    for column in columns:
+        assert column.dtype in DTYPES, column
+        assert column.description and not column.description.endswith("."), column
+        assert re.fullmatch(r"[a-zA-Z.;]+", column.ucd), column
+        if column.unit:
+            u.Unit(column.unit, parse_strict="raise")
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_parts_and_assembled_columns_make_the_table(name):
+    parts, added = part_columns(name), assembled_columns(name)
+    assert set(parts).isdisjoint(added)
+    assert set(parts) | set(added) == set(columns_of(name))
+    assert added, "a part never knows its field"
+
+
+def test_every_measured_quantity_has_an_error():
+    names = {column.name for column in columns_of("sources")}
+    for quantity in ("ra", "dec", "peak_flux", "total_flux", "major", "minor", "pa", "dc_major", "dc_minor"):
+        assert {quantity, f"{quantity}_err"} <= names
+
+
+def test_inverted_sources_have_the_columns_of_components():
+    assert columns_of("inverted") == columns_of("components")
+
+
+def test_unknown_table_is_a_key_error():
+    with pytest.raises(KeyError):
+        columns_of("nonsense")
+
+
+def test_columns_written_prefers_what_the_product_declares():
+    mine = (Column("score", "float32"),)
+    assert columns_written(table("sources", columns=mine), {}) == mine
+    assert columns_written(table("sources"), {}) == part_columns("sources")
+
+
+def test_columns_written_follows_the_rows_of_an_unknown_table():
+    rows = {
+        "name": np.array(["a", "b"]),
+        "n": np.array([1, 2], dtype=np.int32),
+        "big": np.array([1, 2], dtype=np.uint32),
+        "good": np.array([True, False]),
+        "vector": np.zeros((2, 5), dtype=np.float32),
+    }
+    found = {column.name: column.dtype for column in columns_written(table("other"), rows)}
+    assert found == {
+        "name": "string",
+        "n": "int32",
+        "big": "int64",
+        "good": "bool",
+        "vector": "float32[5]",
+    }
+    with pytest.raises(PluginError, match="complex"):
+        columns_written(table("other"), {"z": np.zeros(2, dtype=complex)})
