@@ -20,6 +20,9 @@ MIN_SAMPLES = 24
 GOOD_SHARE = 0.2
 """A box with less than this share of its samples left grows."""
 
+LEAST_SHARE = 0.1
+"""A grown box of which sources leave less than this tells of their skirts, not of the noise."""
+
 NAN = np.float32(np.nan)
 
 
@@ -218,8 +221,8 @@ def measure_boxes(
 ) -> NDArray[np.float64]:
     """Measure background and rms in the box of cells around each cell.
 
-    Where less than a fifth of a box is left, it grows by one cell at a time; if that does not help,
-    the cells are taken whole, sources and all.
+    Where less than a fifth of a box is left, it grows by one cell at a time; if that leaves too
+    little, the reference stands, or else the cells are taken whole, sources and all.
 
     Parameters
     ----------
@@ -280,11 +283,18 @@ def _measure_boxes(
                     more = 0
                 y0, y1 = max(0, row - reach - more), min(rows, row + reach + more + 1)
                 x0, x1 = max(0, column - reach - more), min(columns, column + reach + more + 1)
+                if 0 < attempt <= escalation:
+                    wanted = max(wanted, int(LEAST_SHARE * _count_box(whole, y0, y1, x0, x1)))
                 if _count_box(used, y0, y1, x0, x1) < wanted:
                     continue
                 middle, rms = np.nan, np.nan
                 if reference.size > 0:
                     middle, rms = reference[row, column]
+                if attempt > escalation and not isnan(rms):
+                    # Sources all over: clipping would start from quiet values and end at theirs.
+                    nodes[row, column, 0] = middle
+                    nodes[row, column, 1] = rms
+                    break
                 if isnan(rms):
                     middle, rms = _guess(used, y0, y1, x0, x1)
                 middle, rms = _clip_box(used, y0, y1, x0, x1, middle, rms, clip, moments)

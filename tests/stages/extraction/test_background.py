@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 
 from survey_ml.stages.extraction.background import Mesh, choose_mesh, measure_background, support_radius
 
+REAL = Path(os.environ.get("SURVEY_ML_DATA", Path(__file__).parents[3] / "../shared/data"))
 SIZE = 512
 MESHES = [Mesh(32, 96, 2, 4), Mesh(27, 81, 3, 5), Mesh(20, 60, 1, 3), Mesh(16, 80, 2, 16)]
 
@@ -189,3 +194,38 @@ def test_chosen_meshes_are_valid(fwhm, shape):
     image = np.random.default_rng(1).normal(size=(40, 40)).astype(np.float32)
     measure_background(image, origin=(0, 0), **mesh._asdict())
     assert 2.5 * fwhm <= mesh.step <= 7 * fwhm + 6
+
+
+def test_emission_wider_than_any_box_stays_where_it_is(make_noise):
+    """Inside, nothing tells the noise; outside, nothing tells of the emission."""
+    image = make_noise((500, 500), np.eye(2) * 1.3, 11)
+    texture = np.abs(make_noise((500, 500), np.eye(2) * 200.0, 12))
+    image[150:350, 150:350] += 500 * texture[150:350, 150:350] + 20
+    background, rms = measure_background(image, origin=(0, 0), **choose_mesh(3.5, image.shape)._asdict())
+    assert np.isfinite(rms).all()
+    assert np.isfinite(background).all()
+    frame = np.ones(image.shape, dtype=bool)
+    frame[120:380, 120:380] = False
+    assert np.percentile(rms[frame], 1) > 0.9
+    assert np.percentile(rms[frame], 99) < 1.2
+
+
+@pytest.mark.real
+def test_galaxies_of_first_do_not_raise_the_rms_under_them():
+    folder = REAL / "first_fields"
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}; set SURVEY_ML_DATA")
+    from astropy.io import fits
+
+    ratios = []
+    for path in sorted(folder.glob("*.fits.fz"))[::20]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = np.squeeze(fits.getdata(path)).astype(np.float32)
+        _, rms = measure_background(image, origin=(0, 0), **choose_mesh(3.0, image.shape)._asdict())
+        outside = image.copy()
+        outside[75:225, 75:225] = np.nan
+        quiet = 1.4826 * np.nanmedian(np.abs(outside - np.nanmedian(outside)))
+        ratios.append(rms[110:190, 110:190].max() / quiet)
+    assert 0.95 < np.median(ratios) < 1.15
+    assert max(ratios) < 1.6
