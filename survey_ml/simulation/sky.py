@@ -19,6 +19,10 @@ Content = Literal["sky", "grid", "noise"]
 """A realistic sky, isolated points on a grid, or noise alone."""
 
 
+BEAM = Beam(8.0, 6.4, 35.0)
+"""Of an image unless its recipe says otherwise."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that a simulated image depends on.
@@ -61,7 +65,7 @@ class Recipe:
     inverted: bool = False
     artefacts: bool = False
     pixel_scale: float = 2.0
-    beam: Beam = Beam(8.0, 6.4, 35.0)
+    beam: Beam = BEAM
     frequency: float = 1.4e9
     centre: tuple[float, float] = (150.0, 2.2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 from typing import Any
 
@@ -118,7 +119,7 @@ def measure_shares(
     values, ratio = np.asarray(flags, dtype=bool), np.asarray(snr, dtype=np.float64)
     limits = np.asarray(edges, dtype=np.float64)
     bins = []
-    for low, high in zip(limits[:-1], limits[1:], strict=True):
+    for low, high in pairwise(limits):
         chosen = (ratio >= low) & (ratio < high)
         if chosen.any() or empty:
             bins.append(Bin(float(low), float(high), measure_share(values[chosen])))

