@@ -138,7 +138,7 @@ def test_losing_a_race_to_the_same_bytes_is_no_failure(release, monkeypatch, tmp
     real = release.medium._rename_unit
 
     def rename(aside, target):
-        os.rename(Path(other.out) / twin.folder, target)
+        (Path(other.out) / twin.folder).rename(target)
         return real(aside, target)
 
     monkeypatch.setattr(release.medium, "_rename_unit", rename)
@@ -153,7 +153,7 @@ def test_losing_a_race_to_other_bytes_leaves_no_commit(release, monkeypatch, tmp
     real = release.medium._rename_unit
 
     def rename(aside, target):
-        os.rename(Path(other.out) / twin.folder, target)
+        (Path(other.out) / twin.folder).rename(target)
         return real(aside, target)
 
     monkeypatch.setattr(release.medium, "_rename_unit", rename)

@@ -95,7 +95,7 @@ def test_a_writer_killed_at_random_moments_leaves_only_whole_commits(tmp_path):
     commit_all(out, 99.0)
     assert count_verified(store) == {f"{99:064d}": 16}
     clean(store)
-    assert not [path for path in Path(out).rglob(".tmp-*")]
+    assert not list(Path(out).rglob(".tmp-*"))
 
 
 def run_limited(code: str, prepare=None) -> str:
@@ -149,7 +149,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_commit(tmp_path):
         if mounted:
             assert counts, "the first units fitted"
             subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
-        assert not [path for path in Path(out).rglob(".tmp-*")]
+        assert not list(Path(out).rglob(".tmp-*"))
         commit_all(out, 1.0)
         assert count_verified(store) == {f"{1:064d}": 16}
     finally:
