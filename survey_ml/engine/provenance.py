@@ -18,7 +18,6 @@ from survey_ml.graph import INGEST, Graph
 if TYPE_CHECKING:
     from survey_ml.config import LoadedConfig
     from survey_ml.data.inputs import Source
-    from survey_ml.data.store import ReleaseStore
     from survey_ml.engine.ledger import Ledger
     from survey_ml.engine.plan import Plan
 
@@ -31,27 +30,18 @@ _PARTS = {
 }
 
 
-def write_provenance(
-    store: ReleaseStore,
-    config: LoadedConfig,
-    graph: Graph,
-    sources: Iterable[Source],
-    plan: Plan,
-    ledger: Ledger,
-    set_aside: Iterable[SetAside],
-) -> None:
-    """Write ``ro-crate-metadata.json`` into a release.
+def is_described(held: bytes | None, crate: Mapping[str, Any]) -> bool:
+    """Tell whether a stored crate says the same as a new one, but for when it was written."""
+    try:
+        old = json.loads(held or b"null")
+    except ValueError:
+        return False
+    return old is not None and _timeless(old) == _timeless(json.loads(json.dumps(crate)))
 
-    It holds the configuration, versions, seed, the checksum of each input, and for each stage its
-    version, options, a digest of its keys and the time it took (RO-Crate 1.1).
 
-    Raises
-    ------
-    StoreError
-        When it cannot be written.
-    """
-    crate = describe_release(config, graph, sources, plan, ledger, set_aside)
-    store.medium.replace(FILE, (json.dumps(crate, indent=1) + "\n").encode())
+def _timeless(crate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    times = {"endTime", "datePublished"}
+    return [{k: v for k, v in entry.items() if k not in times} for entry in crate["@graph"]]
 
 
 def describe_release(
@@ -62,7 +52,11 @@ def describe_release(
     ledger: Ledger,
     set_aside: Iterable[SetAside],
 ) -> dict[str, Any]:
-    """Return the crate as JSON."""
+    """Return the provenance of a release as an RO-Crate 1.1.
+
+    It holds the configuration, versions, seed, the checksum of each input, and for each stage its
+    version, options, a digest of its keys and the time it took.
+    """
     inputs = [_describe_input(source, plan) for source in sources]
     steps = [_describe_step(spec.name, graph, plan, ledger) for spec in graph.order]
     software = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ def run_release(
     progress: Progress | None = None,
     retry_quarantined: bool = False,
     registry: Registry | None = None,
+    assemble: bool = True,
 ) -> RunResult:
     """Bring a release up to date: do what is new or stale, nothing twice.
 
@@ -87,6 +89,8 @@ def run_release(
         Try units again that killed their workers.
     registry : Registry, optional
         Where stages come from; all that is installed unless given.
+    assemble : bool
+        Put catalogue, report and provenance together at the end.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def run_release(
         with _showing(driver.progress):
             _work(config, driver, plan)
     result = driver.conclude()
-    if result.stopped is None:
+    if assemble and result.stopped is None:
         _assemble(config, driver, result)
     result.seconds = time.monotonic() - start
     return result
@@ -223,20 +227,20 @@ def _memory_budget(asked_gb: float | None, available: dict[str, float]) -> int:
 
 def _assemble(config: LoadedConfig, driver: Driver, result: RunResult) -> None:
     """Write catalogue, report and provenance from what is committed."""
-    from survey_ml.engine.provenance import FILE, write_provenance
+    from survey_ml.engine.provenance import FILE, describe_release, is_described
     from survey_ml.export.bundle import export_release
+    from survey_ml.report.page import NAME as REPORT
     from survey_ml.report.page import write_report
 
-    steps: Sequence[Callable[[], object]] = ()
-    if result.exit_code != 2:
-        steps = (
-            lambda: export_release(config.out, config),
-            lambda: write_report(config.out, config, result.set_aside),
-        )
-    for step in steps:
-        step()
-    if result.done or result.redone or driver.store.medium.read(FILE) is None:
-        plan = driver.plan()
-        write_provenance(
-            driver.store, config, driver.graph, driver.sources, plan, driver.ledger, result.set_aside
-        )
+    if result.exit_code == 2:
+        return
+    export_release(config.out, config)
+    crate = describe_release(
+        config, driver.graph, driver.sources, driver.plan(), driver.ledger, result.set_aside
+    )
+    medium = driver.store.medium
+    # The crate tells all that the report and itself depend on: configuration, keys, what was left out.
+    if is_described(medium.read(FILE), crate) and all(medium.measure([REPORT]).values()):
+        return
+    write_report(config.out, config, result.set_aside)
+    medium.replace(FILE, (json.dumps(crate, indent=1) + "\n").encode())

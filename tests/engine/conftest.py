@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from releases import make_registry, write_fields  # noqa: E402
+from releases import make_registry, write_fields
 
 
 @pytest.fixture(scope="session")

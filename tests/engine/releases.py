@@ -15,7 +15,6 @@ from survey_ml.data.commit import check_commit, list_commits
 from survey_ml.data.store import ReleaseStore
 from survey_ml.plugins import Origin, Registry
 
-
 CORE, HALO = 32, 4
 
 
@@ -23,12 +22,12 @@ def write_field(path: Path, shape: tuple[int, int] = (70, 90), seed: int = 0, va
     """Write noise of rms 1 Jy/beam with a proper header."""
     data = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) if values is None else values
     header = fits.Header()
-    cards = {
-        "CTYPE1": "RA---SIN", "CRVAL1": 150.0 + seed / 100, "CRPIX1": 45.0, "CDELT1": -2 / 3600, "CUNIT1": "deg",
-        "CTYPE2": "DEC--SIN", "CRVAL2": 2.0, "CRPIX2": 35.0, "CDELT2": 2 / 3600, "CUNIT2": "deg",
-        "BMAJ": 6 / 3600, "BMIN": 6 / 3600, "BPA": 0.0, "BUNIT": "Jy/beam", "RESTFRQ": 1.4e9,
-    }  # fmt: skip
-    header.update(cards)
+    axes = ((1, "RA---SIN", 150.0 + seed / 100, 45, -2), (2, "DEC--SIN", 2.0, 35, 2))
+    for axis, kind, value, pixel, step in axes:
+        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"], header[f"CRPIX{axis}"] = kind, value, pixel
+        header[f"CDELT{axis}"], header[f"CUNIT{axis}"] = step / 3600, "deg"
+    header["BMAJ"], header["BMIN"], header["BPA"] = 6 / 3600, 6 / 3600, 0.0
+    header["BUNIT"], header["RESTFRQ"] = "Jy/beam", 1.4e9
     path.parent.mkdir(parents=True, exist_ok=True)
     fits.writeto(path, data, header, overwrite=True)
     return path

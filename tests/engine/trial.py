@@ -6,12 +6,18 @@ import os
 import time
 
 import numpy as np
+
 from survey_ml.errors import InputError, WindowTooSmallError
 from survey_ml.hookspecs import hookimpl
 from survey_ml.products import Column, array, summary, table
 from survey_ml.stage import Options, Resources, Scope, Stage, StageSpec
 
-PEAKS = (Column("row", "int64"), Column("column", "int64"), Column("value", "float32"), Column("word", "string"))
+PEAKS = (
+    Column("row", "int64"),
+    Column("column", "int64"),
+    Column("value", "float32"),
+    Column("word", "string"),
+)
 ROWS = (Column("source_id", "int64"), Column("ratio", "float64"))
 LIGHT = Resources(cpus=1, memory=100 << 20)
 
@@ -73,7 +79,11 @@ class Smooth(Stage):
                 "value": image[core][rows, columns],
                 "word": np.array([f"{tile.name}/{i}" for i in range(len(rows))], dtype=object),
             },
-            "looks": {"mean": float(np.nanmean(image[core])), "n": int(image[core].size), "seed": inputs.seed},
+            "looks": {
+                "mean": float(np.nanmean(image[core])),
+                "n": int(image[core].size),
+                "seed": inputs.seed,
+            },
         }
         return _break(outputs, options.wrong)
 

