@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 from cli_release import write_image
 
@@ -239,3 +241,21 @@ def test_plugins_as_json(call, level_plugin):
     assert [product["name"] for product in level["reads"]] == ["image"]
     assert level["resources"]["memory"] == 1 << 20
     assert found["broken"] == []
+
+
+def test_the_demo_scores_itself_against_its_truth(call, tmp_path):
+    if find_spec("firstgalaxydata") is None:
+        pytest.skip("the demo's galaxies are not installed: pip install --no-deps firstgalaxydata")
+    folder = tmp_path / "demo"
+    args = ("demo", "--out", folder, "--size", 512, "--fields", 2, "--engine", "local")
+    first = call(*args, "--json")
+    assert first.code == 0, first.err
+    whole = first.json["scores"][-1]
+    assert whole["completeness"]["n"] > 10
+    assert whole["completeness"]["value"] > 0.9
+    assert whole["reliability"]["value"] > 0.9
+    again = call(*args)
+    assert again.code == 0, again.err
+    assert "against the truth" in again.out
+    assert f"{folder}/release/report.html" in again.out
+    assert all(row.split()[2] == "0" for row in again.out.splitlines() if row.startswith("extraction"))

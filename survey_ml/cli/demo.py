@@ -1,0 +1,150 @@
+"""`survey-ml demo`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import format_seconds, format_table, json_option, json_output, print_set_aside
+
+if TYPE_CHECKING:
+    from survey_ml.config import LoadedConfig
+    from survey_ml.engine.run import RunResult
+
+
+@click.command()
+@click.option("--out", default="demo-release", show_default=True, metavar="DIR", help="Folder for all of it.")
+@click.option("--seed", default=1, show_default=True, help="Another seed, another sky.")
+@click.option("--size", default=1536, show_default=True, type=click.IntRange(min=384), help="Pixels a side.")
+@click.option("--fields", default=4, show_default=True, type=click.IntRange(min=1), help="Number of fields.")
+@click.option("--engine", type=click.Choice(["ray", "local"]), help="Where it runs: ray unless given.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@json_option
+@debug_option
+@click.pass_context
+def demo(
+    ctx: click.Context,
+    out: str,
+    seed: int,
+    size: int,
+    fields: int,
+    engine: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Make a small release with a known truth, process it, and compare.
+
+    Real radio galaxies and simulated point sources are put into simulated noise like that of the
+    FIRST survey. The same command again redoes nothing.
+    """
+    say = (lambda text: None) if quiet or as_json else click.echo
+    with json_output(as_json) as emit:
+        from survey_ml.data.sample import make_demo_release
+        from survey_ml.engine.progress import QuietProgress, choose_progress
+        from survey_ml.engine.run import run_release
+        from survey_ml.loader import load_config
+
+        say(f"making {fields} fields of {size} x {size} px in {out}")
+        path = make_demo_release(Path(out), seed=seed, size=size, n_fields=fields)
+        config = load_config(path, engine=engine)
+        say(f"survey-ml run {path}  (on {config.release.engine.kind})")
+        progress = QuietProgress() if quiet or as_json else choose_progress()
+        result = run_release(config, progress=progress)
+        scores = score_release(config)
+        made = count_made(config.out)
+        emit(_describe(path, result, scores, made))
+    print_set_aside(result.set_aside)
+    if not (quiet or as_json):
+        _print(path, result, scores, made)
+    ctx.exit(result.exit_code)
+
+
+def score_release(config: LoadedConfig) -> list[dict[str, Any]]:
+    """Compare the catalogue of a release with its truth.
+
+    Returns
+    -------
+    list of dict
+        One a bin of signal to noise, and one over all above the threshold of 5: ``low``,
+        ``high``, completeness and reliability as `Share` or None.
+    """
+    from survey_ml.data.release import Release
+    from survey_ml.report.comparison import read_catalogue
+    from survey_ml.validation.completeness import compare_with_truth, measure_share
+
+    assert config.release.truth is not None
+    truth = read_catalogue(config.release.truth, config.base, ("ra", "dec", "snr"))
+    release = Release.open(config.out)
+    found = release.catalogue("sources")
+    best = found[found["duplicate_of"] == ""]
+    beam = max(release.field(name).info.beam.major for name in release.fields)
+    compared = compare_with_truth(
+        {name: best[name] for name in ("ra", "dec", "snr")}, truth, radius=beam, edges=(5, 7, 10, 20, 1e9)
+    )
+    bins: dict[tuple[float, float], dict[str, Any]] = {}
+    for what, shares in (("completeness", compared.completeness), ("reliability", compared.reliability)):
+        for one in shares:
+            bins.setdefault((one.low, one.high), {})[what] = one.share
+    rows = [
+        {"low": low, "high": high, "completeness": None, "reliability": None} | bins[low, high]
+        for low, high in sorted(bins)
+    ]
+    whole = {
+        "completeness": measure_share(compared.found[truth["snr"] >= 5]),
+        "reliability": measure_share(compared.real[best["snr"] >= 5]),
+    }
+    return [*rows, {"low": 5.0, "high": 1e9, **whole}]
+
+
+def count_made(out: str) -> dict[str, str]:
+    """Say for each stage what it made, such as ``812 sources, 930 components``."""
+    from survey_ml.data.commit import list_commits
+    from survey_ml.data.store import ReleaseStore
+
+    rows: dict[str, Counter[str]] = {}
+    for unit, commit in list_commits(ReleaseStore.open(out)).items():
+        count = rows.setdefault(unit.stage, Counter())
+        count.update({name: number for name, number in commit.tables.items() if number})
+        if unit.stage == "ingest":
+            count["pixels with data"] += int(commit.summaries["ingest"]["n_finite"])
+        elif not commit.tables:
+            count.update({name.replace("_", " ") + "s": 1 for name in commit.summaries})
+    return {
+        stage: ", ".join(f"{number} {name}" for name, number in count.items())
+        for stage, count in rows.items()
+    }
+
+
+def _describe(path: Path, result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> Any:
+    from survey_ml.cli.run import describe
+
+    return {**describe(result), "yaml": path, "made": made, "scores": scores}
+
+
+def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> None:
+    rows = [
+        (row.name, row.tiles, row.done, format_seconds(row.seconds), made.get(row.name, ""))
+        for row in result.stages
+    ]
+    click.echo("\n" + format_table(("stage", "tiles", "done now", "time", "result"), rows))
+    lines = [
+        (
+            f"{score['low']:g} - {score['high']:g}" if score["high"] < 1e9 else f"above {score['low']:g}",
+            *(
+                f"{share.value:.3f} ({share.k} of {share.n})" if share is not None and share.n else "-"
+                for share in (score["completeness"], score["reliability"])
+            ),
+        )
+        for score in scores
+    ]
+    click.echo("\nagainst the truth\n" + format_table(("S/N", "completeness", "reliability"), lines))
+    click.echo(
+        f"\n{format_seconds(result.seconds)} in all. What to open:"
+        f"\n  {result.out}/report.html (in a browser)"
+        f"\n  {result.out}/catalogue/ (sources.vot in TOPCAT or Aladin, sources.reg in DS9)"
+        f"\n  {path} (change something, then: survey-ml run {path})"
+    )
