@@ -5,27 +5,37 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from survey_ml import __version__
 from survey_ml.errors import ConfigError, PluginError, SurveyMLError
+from survey_ml.export.checksums import (
+    FOLDER,
+    MARKER,
+    is_whole,
+    list_files,
+    read_marker,
+    seal_files,
+    sync_folder,
+    write_checksums,
+    write_marker,
+)
 from survey_ml.export.options import ExportOptions
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from survey_ml.config import LoadedConfig
     from survey_ml.data.release import Release
     from survey_ml.data.store import ReleaseStore
     from survey_ml.hookspecs import ExporterSpec
 
-FOLDER = "catalogue"
-MARKER = "_COMMIT.json"
 _MAPS = "maps"
 
 
@@ -59,17 +69,14 @@ def export_release(out: str, config: LoadedConfig) -> list[Path]:
     release = Release.open(out)
     store = release.store
     exporters = pick_exporters(config)
-    made_by = list_causes(release, config, exporters)
-    digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    digest = digest_causes(release, config, exporters)
     marker = read_marker(store)
     if marker is None or marker["digest"] != digest or not is_whole(store, marker):
-        with open_aside(out) as aside:
+        with _telling_failures(store), open_aside(store) as aside:
             _write_all(release, config, exporters, aside)
-            marker = {"digest": digest, "made_by": made_by["options"], "files": _seal(aside)}
-            _write_marker(aside, marker)
+            marker = {"digest": digest, "files": seal_files(aside)}
+            write_marker(aside, marker)
             put_in_place(store, aside)
-    from survey_ml.export.checksums import write_checksums
-
     write_checksums(store)
     base = Path(FOLDER) if "://" in out else Path(store.out) / FOLDER
     return [base / name for name in sorted(marker["files"])]
@@ -99,34 +106,35 @@ def pick_exporters(config: LoadedConfig) -> list[ExporterSpec]:
     return [known[name] for name in wanted]
 
 
-def list_causes(release: Release, config: LoadedConfig, exporters: list[ExporterSpec]) -> dict[str, Any]:
-    """Return all that the exported bytes depend on, as JSON."""
+def load_tables(release: Release, config: LoadedConfig) -> dict[str, pa.Table]:
+    """Return the assembled tables: from the Parquet files in place if they are up to date, else anew."""
+    from survey_ml.data.tables import read_parquet_bytes
+    from survey_ml.export.catalogue import assemble
+
+    export = config.release.export
+    marker = read_marker(release.store)
+    if marker and export.columns == "survey_ml" and "parquet" in export.formats:
+        current = marker["digest"] == digest_causes(release, config, pick_exporters(config))
+        names = [name for name in marker["files"] if name.endswith(".parquet") and "/" not in name]
+        parts = {name: release.store.medium.read(f"{FOLDER}/{name}") for name in names} if current else {}
+        if parts and all(parts.values()):
+            return {Path(name).stem: read_parquet_bytes(data) for name, data in parts.items() if data}
+    return assemble(release, prefix=export.prefix)
+
+
+def digest_causes(release: Release, config: LoadedConfig, exporters: list[ExporterSpec]) -> str:
+    """Return the SHA-256 of all that the exported bytes depend on."""
     from survey_ml.plugins import get_manager
 
-    registry = get_manager()
-    origins = {spec.name: asdict(registry.origin_of(spec)) for spec in exporters}
-    return {
-        "options": config.release.export.model_dump(mode="json") | {"release": config.release.name},
-        "exporters": {name: [o["distribution"], o["version"]] for name, o in origins.items()},
+    origins = {spec.name: get_manager().origin_of(spec) for spec in exporters}
+    causes = {
+        "options": config.release.export.model_dump(mode="json"),
+        "release": config.release.name,
+        "exporters": {name: [o.distribution, o.version] for name, o in origins.items()},
         "version": __version__,
         "commits": [[*asdict(unit).values(), commit.key] for unit, commit in release.commits().items()],
     }
-
-
-def read_marker(store: ReleaseStore) -> dict[str, Any] | None:
-    """Return what the catalogue in place was made of; None when there is none or it cannot be read."""
-    data = store.medium.read(f"{FOLDER}/{MARKER}")
-    try:
-        marker = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return marker if isinstance(marker, dict) and {"digest", "files"} <= marker.keys() else None
-
-
-def is_whole(store: ReleaseStore, marker: dict[str, Any]) -> bool:
-    """Tell whether all files of the catalogue are there, with the sizes they were written with."""
-    sizes = store.medium.measure([f"{FOLDER}/{name}" for name in marker["files"]])
-    return list(sizes.values()) == [known["size"] for known in marker["files"].values()]
+    return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 
 
 def _write_all(release: Release, config: LoadedConfig, exporters: list[ExporterSpec], folder: Path) -> None:
@@ -142,12 +150,8 @@ def _write_all(release: Release, config: LoadedConfig, exporters: list[ExporterS
         whose = get_manager().distribution_of(spec)
         try:
             load_factory(spec.factory, whose)(release, folder, options)
-        except SurveyMLError:
+        except (SurveyMLError, OSError):
             raise
-        except OSError as error:
-            from survey_ml.data.failures import describe_failure
-
-            raise describe_failure(error, f"{FOLDER} ({spec.name})") from error
         except Exception as error:
             raise PluginError(
                 f"exporter {spec.name} of {whose} failed: {type(error).__name__}: {error}",
@@ -157,26 +161,32 @@ def _write_all(release: Release, config: LoadedConfig, exporters: list[ExporterS
 
 
 @contextlib.contextmanager
-def open_aside(out: str) -> Iterator[Path]:
-    """Give an empty folder on the release's own disk, or a temporary one where that is a URL."""
-    if "://" in out.removeprefix("file://"):
-        with tempfile.TemporaryDirectory(prefix="survey-ml-") as folder:
-            yield Path(folder)
-        return
-    from survey_ml.data.disk import ASIDE
-
-    folder_ = Path(out.removeprefix("file://")) / f"{ASIDE}{FOLDER}-{uuid.uuid4().hex}"
+def _telling_failures(store: ReleaseStore) -> Iterator[None]:
+    """Turn a full disk and the like into a `StoreError` that says what to do."""
     try:
-        folder_.mkdir()
+        yield
     except OSError as error:
         from survey_ml.data.failures import describe_failure
 
-        raise describe_failure(error, folder_) from error
+        raise describe_failure(error, f"{store.out}/{FOLDER}") from error
+
+
+@contextlib.contextmanager
+def open_aside(store: ReleaseStore) -> Iterator[Path]:
+    """Give an empty folder on the release's own disk, or a temporary one where that is a URL."""
+    from survey_ml.data.disk import ASIDE, Disk
+
+    if not isinstance(store.medium, Disk):
+        with tempfile.TemporaryDirectory(prefix="survey-ml-") as name:
+            yield Path(name)
+        return
+    folder = Path(store.medium.locate(f"{ASIDE}{FOLDER}-{uuid.uuid4().hex}"))
+    folder.mkdir()
     try:
-        yield folder_
+        yield folder
     finally:
         # After a success it has been renamed.
-        shutil.rmtree(folder_, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(store: ReleaseStore, aside: Path) -> None:
@@ -187,39 +197,8 @@ def put_in_place(store: ReleaseStore, aside: Path) -> None:
     medium.remove(FOLDER)
     if isinstance(medium, Disk):
         aside.rename(medium.locate(FOLDER))
-        _sync(Path(medium.root))
+        sync_folder(Path(medium.root))
         return
-    names = sorted(_list_files(aside), key=lambda name: (name == MARKER, name))
+    names = sorted(list_files(aside), key=lambda name: (name == MARKER, name))
     for name in names:
         medium.replace(f"{FOLDER}/{name}", (aside / name).read_bytes())
-
-
-def _list_files(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-
-
-def _seal(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of every file, and make them durable."""
-    sealed = {}
-    for name in _list_files(folder):
-        with (folder / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-            sealed[name] = {"sha256": digest, "size": os.fstat(file.fileno()).st_size}
-    return sealed
-
-
-def _write_marker(folder: Path, marker: dict[str, Any]) -> None:
-    with (folder / MARKER).open("w") as file:
-        json.dump(marker, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

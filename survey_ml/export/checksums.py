@@ -1,33 +1,79 @@
-"""SHA256SUMS of what a user downloads, as `sha256sum -c` reads it."""
+"""What vouches for the catalogue: a marker in its folder, and SHA256SUMS for those who download it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from survey_ml.data.store import ReleaseStore
 
-NAME = "SHA256SUMS"
+FOLDER = "catalogue"
+MARKER = "_COMMIT.json"
+SUMS = "SHA256SUMS"
 _ALONE = ("report.html",)
 
 
-def write_checksums(store: ReleaseStore, folder: str = "catalogue") -> None:
-    """Write ``SHA256SUMS`` for the files of the catalogue and the report.
-
-    Parameters
-    ----------
-    store : ReleaseStore
-        The release.
-    folder : str
-        The catalogue's folder in it, with its ``_COMMIT.json``.
-    """
-    from survey_ml.export.bundle import read_marker
-
-    marker = read_marker(store)
-    sums = {f"{folder}/{name}": known["sha256"] for name, known in (marker or {}).get("files", {}).items()}
+def write_checksums(store: ReleaseStore) -> None:
+    """Write ``SHA256SUMS``, as ``sha256sum -c`` reads it, for the catalogue's files and the report."""
+    marker = read_marker(store) or {"files": {}}
+    sums = {f"{FOLDER}/{name}": known["sha256"] for name, known in marker["files"].items()}
     for name in _ALONE:
         digest = store.medium.digest(name)
         if digest is not None:
             sums[name] = digest
     text = "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
-    store.medium.replace(NAME, text.encode())
+    store.medium.replace(SUMS, text.encode())
+
+
+def read_marker(store: ReleaseStore) -> dict[str, Any] | None:
+    """Return what the catalogue in place was made of; None when there is none or it cannot be read."""
+    data = store.medium.read(f"{FOLDER}/{MARKER}")
+    try:
+        marker = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return marker if isinstance(marker, dict) and {"digest", "files"} <= marker.keys() else None
+
+
+def is_whole(store: ReleaseStore, marker: dict[str, Any]) -> bool:
+    """Tell whether all files of the catalogue are there, with the sizes they were written with."""
+    sizes = store.medium.measure([f"{FOLDER}/{name}" for name in marker["files"]])
+    return list(sizes.values()) == [known["size"] for known in marker["files"].values()]
+
+
+def list_files(folder: Path) -> list[str]:
+    """Return the paths of all files under a folder, relative to it, sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def seal_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of every file, and make them durable."""
+    sealed = {}
+    for name in list_files(folder):
+        with (folder / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+            sealed[name] = {"sha256": digest, "size": os.fstat(file.fileno()).st_size}
+    return sealed
+
+
+def write_marker(folder: Path, marker: dict[str, Any]) -> None:
+    """Write the marker of a folder whose files are all there."""
+    with (folder / MARKER).open("w") as file:
+        json.dump(marker, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

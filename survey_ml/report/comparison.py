@@ -1,4 +1,4 @@
-"""Catalogues to compare with: read, and matched on the sky."""
+"""Catalogues to compare with, in whatever format they come."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from survey_ml.errors import InputError
 
@@ -77,47 +76,3 @@ def _to_jansky(column: Any) -> NDArray[Any]:
         if column.unit is not None and column.unit.is_equivalent(target):
             return values * float(column.unit.to(target))
     return np.asarray(values)
-
-
-def to_unit_vectors(ra: NDArray[Any], dec: NDArray[Any]) -> NDArray[np.float64]:
-    """Return unit vectors of positions in deg, shape (n, 3)."""
-    longitude, latitude = np.deg2rad(ra), np.deg2rad(dec)
-    cos = np.cos(latitude)
-    return np.stack([cos * np.cos(longitude), cos * np.sin(longitude), np.sin(latitude)], axis=-1)
-
-
-def match_nearest(
-    ra: NDArray[Any], dec: NDArray[Any], other_ra: NDArray[Any], other_dec: NDArray[Any], radius: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Match two catalogues one to one: pairs that are each other's nearest within a radius.
-
-    Parameters
-    ----------
-    ra, dec, other_ra, other_dec : ndarray
-        Shape (n,) and (m,), deg.
-    radius : float
-        arcsec.
-
-    Returns
-    -------
-    one, two : ndarray
-        Rows of the two catalogues, shape (k,).
-    """
-    if not len(ra) or not len(other_ra):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    a, b = to_unit_vectors(ra, dec), to_unit_vectors(other_ra, other_dec)
-    reach = 2.0 * np.sin(np.deg2rad(radius / 3600.0) / 2.0)
-    _, nearest_b = cKDTree(b).query(a, distance_upper_bound=reach)
-    _, nearest_a = cKDTree(a).query(b, distance_upper_bound=reach)
-    one = np.flatnonzero(nearest_b < len(b))
-    two = nearest_b[one]
-    mutual = nearest_a[two] == one
-    return one[mutual], two[mutual]
-
-
-def measure_offsets(
-    ra: NDArray[Any], dec: NDArray[Any], other_ra: NDArray[Any], other_dec: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far east and north the first positions lie of the second, in arcsec; shape (n,) each."""
-    east = (np.asarray(ra) - other_ra + 180.0) % 360.0 - 180.0
-    return east * np.cos(np.deg2rad(other_dec)) * 3600.0, (np.asarray(dec) - other_dec) * 3600.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 MOST_FIGURES = 12
 """Fields drawn at most; the others are listed."""
-_SAMPLE_PX = 128
-"""Side to which rms maps are thinned to measure area by depth."""
+_SAMPLES = 2_000_000
+_SAMPLE_PX = (32, 256)
+"""Least and largest side to which rms maps are thinned to measure area by depth."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,27 @@ class NoiseSample:
 
     Attributes
     ----------
-    field : ndarray of str
-        Shape (n,): field of each sample.
+    names : tuple of str
+        Fields that have an rms.
+    field : ndarray of int
+        Shape (n,): number of each sample's field in ``names``.
     rms : ndarray
         Shape (n,), Jy/beam.
     area : ndarray
         Shape (n,), deg^2.
     """
 
-    field: NDArray[np.str_]
+    names: tuple[str, ...]
+    field: NDArray[np.int64]
     rms: NDArray[np.float64]
     area: NDArray[np.float64]
+
+    def medians(self) -> dict[str, float]:
+        """Return the median rms of each field in Jy/beam; NaN for one without valid pixels."""
+        starts = np.searchsorted(self.field, np.arange(len(self.names) + 1))
+        parts = [self.rms[a:b] for a, b in pairwise(starts)]
+        medians = [float(np.median(part)) if len(part) else float("nan") for part in parts]
+        return dict(zip(self.names, medians, strict=True))
 
 
 @dataclass(frozen=True)
@@ -77,9 +89,14 @@ class Context:
 
     def column(self, table: str, name: str) -> NDArray[Any]:
         """Return a column of a table; empty where there is no such table."""
-        if table not in self.tables or name not in self.tables[table].column_names:
-            return np.empty(0)
-        return read_column(self.tables[table], name)
+        if (table, name) not in self._columns:
+            have = table in self.tables and name in self.tables[table].column_names
+            self._columns[table, name] = read_column(self.tables[table], name) if have else np.empty(0)
+        return self._columns[table, name]
+
+    @cached_property
+    def _columns(self) -> dict[tuple[str, str], NDArray[Any]]:
+        return {}
 
     @property
     def main_table(self) -> str:
@@ -134,16 +151,18 @@ class Context:
         """The rms of all fields that have one."""
         pieces = list(self._sample_noise())
         if not pieces:
-            return NoiseSample(np.empty(0, "U1"), np.empty(0), np.empty(0))
-        fields, rms, area = zip(*pieces, strict=True)
-        names = np.repeat(np.array(fields), [len(values) for values in rms])
-        return NoiseSample(names, np.concatenate(rms), np.concatenate(area))
+            return NoiseSample((), np.empty(0, np.int64), np.empty(0), np.empty(0))
+        names, rms, area = zip(*pieces, strict=True)
+        field = np.repeat(np.arange(len(names)), [len(values) for values in rms])
+        return NoiseSample(names, field, np.concatenate(rms), np.concatenate(area))
 
     def _sample_noise(self) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
-        for name in self.release.fields:
+        fields = self.release.fields
+        side = int(np.clip(np.sqrt(_SAMPLES / max(1, len(fields))), *_SAMPLE_PX))
+        for name in fields:
             if not self.has_product(name, "rms"):
                 continue
-            rms = self.thin(name, "rms", _SAMPLE_PX)
+            rms = self.thin(name, "rms", side)
             field = self.release.field(name).info
             whole = field.shape[0] * field.shape[1] * (field.pixel_scale / 3600.0) ** 2
             valid = rms[np.isfinite(rms) & (rms > 0)].astype(np.float64)

@@ -57,13 +57,13 @@ def write_report(out: str, config: LoadedConfig, set_aside: Sequence[SetAside] =
         When it cannot be written.
     """
     from survey_ml.data.release import Release
-    from survey_ml.export.catalogue import assemble
+    from survey_ml.export.bundle import load_tables
     from survey_ml.export.checksums import write_checksums
     from survey_ml.plugins import get_manager
     from survey_ml.report.context import Context
 
     release = Release.open(out)
-    tables = assemble(release, prefix=config.release.export.prefix)
+    tables = load_tables(release, config)
     context = Context(release, config.release, config.base, tables, tuple(set_aside), dict(release.commits()))
     html = make_page(context, get_manager().panels())
     release.store.medium.replace(NAME, html.encode("utf-8"))

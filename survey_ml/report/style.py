@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
@@ -108,6 +109,25 @@ def stretch(image: NDArray[np.floating[Any]], softness: float = 4.0) -> NDArray[
         return np.arcsinh((value - low) / (softness * noise))
 
     return np.asarray(np.clip(scale(image) / scale(high), 0.0, 1.0), np.float32)
+
+
+def label_plainly(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, and between the decades where it spans few."""
+    from matplotlib.ticker import FuncFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    decades = np.log10(high / low) if low > 0 else np.inf
+    between = (2, 3, 5) if decades < 1.1 else (2, 5) if decades < 2.2 else ()
+
+    def label(value: float, _: Any = None) -> str:
+        return f"{value:g}"
+
+    def label_between(value: float, _: Any = None) -> str:
+        first = round(value / 10 ** np.floor(np.log10(value) + 1e-9), 3)
+        return label(value) if first in between else ""
+
+    axis.set_major_formatter(FuncFormatter(label))
+    axis.set_minor_formatter(FuncFormatter(label_between))
 
 
 def format_value(value: float, digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table
-from survey_ml.report.style import BLUE, GREY, ORANGE, make_figure
+from survey_ml.report.style import BLUE, GREY, ORANGE, format_value, label_plainly, make_figure
 
 # Hopkins et al. (2003, AJ 125, 465): log10(S^2.5 dN/dS [Jy^1.5/sr]) against log10(S/mJy), 1.4 GHz.
 _HOPKINS = (0.859, 0.508, 0.376, -0.049, -0.121, 0.057, -0.008)
@@ -38,7 +38,8 @@ def show_counts(context: Context) -> Panel | None:
     left.errorbar(
         middle[shown] * 1e3,
         value[shown],
-        yerr=error[shown],
+        # A bar that reaches zero has no end on a logarithmic axis.
+        yerr=np.stack([np.minimum(error, 0.9 * value), error])[:, shown],
         fmt="o",
         ms=4,
         color=BLUE,
@@ -60,12 +61,15 @@ def show_counts(context: Context) -> Panel | None:
         caption = f" The line is the fit of Hopkins et al. (2003){scaled}."
     left.set(xscale="log", yscale="log", xlabel="Total flux density (mJy)")
     left.set_ylabel("S$^{2.5}$ dN/dS (Jy$^{1.5}$ sr$^{-1}$)")
+    left.set_ylim(0.2 * value[shown].min(), 5.0 * (value + error)[shown].max())
     left.legend()
     left.set_title("Differential counts")
+    label_plainly(left.xaxis)
     level = np.geomspace(np.min(noise.rms), np.max(noise.rms) * 1.2, 200) * context.seed_snr
     right.plot(level * 1e3, find_area(level, context.seed_snr, noise.rms, noise.area), color=BLUE)
     right.set(xscale="log", xlabel="Peak flux density (mJy/beam)", ylabel="Area (deg²)")
     right.set_ylim(bottom=0)
+    label_plainly(right.xaxis)
     right.set_title(f"Area in which a peak is above {context.seed_snr:g} rms")
     caption = (
         "Each source counts for one over the area in which its peak would be above the threshold; bars are "
@@ -73,7 +77,7 @@ def show_counts(context: Context) -> Panel | None:
         "sources are counted, not galaxies." + caption
     )
     rows = [
-        (f"{lo * 1e3:.3g} – {hi * 1e3:.3g}", int(n), f"{v:.3g}", f"{e:.2g}")
+        (f"{lo * 1e3:.3g} – {hi * 1e3:.3g}", int(n), format_value(v), format_value(e, 2))
         for lo, hi, n, v, e in zip(edges[:-1], edges[1:], count, value, error, strict=True)
         if n
     ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw
-from survey_ml.report.style import BLUE, GREY, ORANGE, make_figure
+from survey_ml.report.style import BLUE, GREY, ORANGE, label_plainly, make_figure
 
 
 def show_distributions(context: Context) -> Panel | None:
@@ -42,6 +42,9 @@ def show_distributions(context: Context) -> Panel | None:
         axes[2].axhline(1.0, color=GREY, ls="--", lw=1)
         axes[2].set(xscale="log", yscale="log", xlabel="Peak over local rms", ylabel="Total over peak (beam)")
         axes[2].set_title("Compactness")
+    for axis in axes:
+        label_plainly(axis.xaxis)
+        label_plainly(axis.yaxis)
     caption = (
         f"{int(best.sum())} {table}; duplicates in overlapping fields are left out. "
         f"The dashed line in the middle is the detection threshold of {context.seed_snr:g}."

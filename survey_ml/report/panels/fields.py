@@ -7,10 +7,10 @@ from markupsafe import Markup
 
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
-from survey_ml.report.panels.sky import MOST_ELLIPSES, draw_ellipses, show_image
+from survey_ml.report.panels.sky import MOST_ELLIPSES, draw_ellipses, shorten, show_image
 from survey_ml.report.style import format_value, make_grid
 
-_ROWS = 40
+_ROWS = 20
 _PX = {1: 1400, 2: 900, 3: 600}
 """Side to which images are thinned, by columns of the figure."""
 
@@ -43,7 +43,7 @@ def _draw_fields(context: Context, names: list[str]) -> Markup:
         field = context.release.field(name).info
         show_image(axis, context.thin(name, "image", _PX[min(3, len(names))]), field)
         rows = np.flatnonzero(field_of == name)
-        axis.set_title(f"{name}  ({len(rows)})", parse_math=False, fontsize=8.5)
+        axis.set_title(f"{shorten(name)}  ({len(rows)})", parse_math=False, fontsize=8.5)
         rows = rows[np.argsort(-flux[rows])][:MOST_ELLIPSES]
         if len(rows):
             least = max(field.shape) * 0.018
@@ -59,16 +59,13 @@ def _list_fields(context: Context) -> Markup:
     rows = []
     field_of = context.column(context.main_table, "field")
     counts = dict(zip(*(v.tolist() for v in np.unique(field_of, return_counts=True)), strict=True))
-    noise = context.noise
-    order = np.argsort(noise.field, kind="stable")
-    names, starts = np.unique(noise.field[order], return_index=True)
-    rms = dict(zip(names.tolist(), map(np.median, np.split(noise.rms[order], starts[1:])), strict=False))
+    rms = context.noise.medians()
     for name in context.release.fields[:_ROWS]:
         field = context.release.field(name).info
         ny, nx = field.shape
         beam = f"{field.beam.major:.4g} × {field.beam.minor:.4g}, {field.beam.pa:.3g}°"
         frequency = f"{field.frequency / 1e6:.6g}" if np.isfinite(field.frequency) else "–"
-        noise_text = format_value(float(rms[name]) * 1e6) if name in rms else "–"
+        noise_text = format_value(rms.get(name, float("nan")) * 1e6)
         found = format_value(counts.get(name, 0))
         rows.append((name, f"{nx} × {ny}", f"{field.pixel_scale:.3g}", beam, frequency, noise_text, found))
     header = (

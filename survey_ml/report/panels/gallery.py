@@ -8,7 +8,7 @@ import numpy as np
 
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw
-from survey_ml.report.panels.sky import draw_beam, draw_ellipses, show_image
+from survey_ml.report.panels.sky import draw_beam, draw_ellipses, shorten, show_image
 from survey_ml.report.style import RED, SKY, format_value, make_grid
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def _draw_source(context: Context, row: int, axis: Axes) -> None:
         draw_ellipses(axis, field, shape, color=color, width=1.0)
     draw_beam(axis, field, (x0 - 0.5, x1 - 0.5, y0 - 0.5, y1 - 0.5))
     flux = format_value(float(context.column("sources", "total_flux")[row]) * 1e3)
-    title = f"{source['name']}\n{flux} mJy · {name}"
-    axis.set_title(title, parse_math=False, fontsize=7, fontweight="normal")
+    title = f"{source['name']}\n{flux} mJy, {int(own.sum())} components\n{shorten(name, 34)}"
+    axis.set_title(title, parse_math=False, fontsize=6.8, fontweight="normal")
     axis.set_xlabel(axis.get_xlabel(), fontsize=7)
-    axis.set_ylabel(axis.get_ylabel(), fontsize=7)
+    axis.set_ylabel("")
     axis.tick_params(labelsize=6.5)

@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join
-from survey_ml.report.panels.sky import set_offsets
-from survey_ml.report.style import BLUE, GREY, make_figure, make_grid
+from survey_ml.report.panels.sky import set_offsets, shorten
+from survey_ml.report.style import BLUE, GREY, label_plainly, make_figure, make_grid
 
 _MAPS = 6
 
@@ -23,7 +23,7 @@ def show_noise(context: Context) -> Panel | None:
 
 def _draw_maps(context: Context, names: list[str]) -> Markup:
     shapes = [context.release.field(name).info.shape for name in names]
-    figure, axes = make_grid(len(names), aspect=float(np.median([ny / nx for ny, nx in shapes])) * 0.9)
+    figure, axes = make_grid(len(names), aspect=float(np.median([ny / nx for ny, nx in shapes])) * 0.82)
     for name, axis in zip(names, axes, strict=True):
         field = context.release.field(name).info
         rms = context.thin(name, "rms", 500) * 1e6
@@ -35,9 +35,10 @@ def _draw_maps(context: Context, names: list[str]) -> Markup:
         drawn = axis.imshow(
             shown, origin="lower", extent=extent, cmap="cividis", vmin=low, vmax=max(high, low * 1.001)
         )
-        axis.set_title(name, parse_math=False, fontsize=8.5)
+        axis.set_title(shorten(name), parse_math=False, fontsize=8.5)
         set_offsets(axis, field, extent)
-        bar = figure.colorbar(drawn, ax=axis, shrink=0.85, pad=0.02)
+        # Inset axes are as tall as the image, whatever its shape.
+        bar = figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0.0, 0.05, 1.0)))
         bar.set_label("rms (µJy/beam)")
         bar.outline.set_visible(False)
     return draw(
@@ -55,13 +56,13 @@ def _draw_area(context: Context) -> Markup:
     left.plot(rms, area, color=BLUE, drawstyle="steps-post")
     left.set(xscale="log", xlabel="rms (µJy/beam)", ylabel="Area with lower rms (deg²)")
     left.set_ylim(bottom=0)
+    label_plainly(left.xaxis)
     left.set_title("Area by depth")
     half = float(rms[np.searchsorted(area, area[-1] / 2)])
     left.axvline(half, color=GREY, ls="--", lw=1)
     left.annotate(f" half the area\n below {half:.3g}", (half, 0.06 * area[-1]), color=GREY, fontsize=8)
-    names, inverse = np.unique(noise.field, return_inverse=True)
-    by_field = np.array([np.median(noise.rms[inverse == i]) for i in range(len(names))]) * 1e6
-    right.hist(by_field, bins=min(40, max(5, len(names) // 4)), color=BLUE, edgecolor="white", lw=0.6)
+    by_field = np.array([value * 1e6 for value in noise.medians().values() if np.isfinite(value)])
+    right.hist(by_field, bins=min(40, max(5, len(by_field) // 4)), color=BLUE, edgecolor="white", lw=0.6)
     right.set(xlabel="Median rms of a field (µJy/beam)", ylabel="Fields")
     right.set_title("Depth of the fields")
     caption = "Left: cumulative image area by rms, overlaps counted twice. Right: one entry a field."

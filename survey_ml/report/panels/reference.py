@@ -2,62 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from survey_ml.report.comparison import match_nearest, measure_offsets, read_catalogue
+from survey_ml.report.comparison import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
-from survey_ml.report.style import BLUE, GREY, RED, format_value, make_figure
+from survey_ml.report.style import BLUE, GREY, RED, format_value, label_plainly, make_figure
+from survey_ml.validation.astrometry import ReferenceComparison, compare_with_reference
 
 _COMPARED = ("components", "sources", "peaks")
 
 
 def show_reference(context: Context) -> Panel | None:
     """Return offsets and flux ratios of detections that the reference catalogue has too."""
-    if context.config.reference_catalogue is None:
-        return None
     table = next((name for name in _COMPARED if name in context.tables), "")
-    if not table:
-        return None
     path = context.config.reference_catalogue
+    if path is None or not table:
+        return None
     reference = read_catalogue(path, context.base, ("ra", "dec", "peak_flux"))
-    beams = [context.release.field(name).info.beam.major for name in context.release.fields]
-    radius = float(max(beams))
+    radius = max(context.release.field(name).info.beam.major for name in context.release.fields)
     flags = context.column(table, "flags")
     best = (flags.astype(int) & 512) == 0 if len(flags) else np.ones(len(context.column(table, "ra")), bool)
     ours = {c: context.column(table, c)[best] for c in ("ra", "dec", "peak_flux", "snr")}
-    one, two = match_nearest(ours["ra"], ours["dec"], reference["ra"], reference["dec"], radius)
+    pairs = compare_with_reference(ours, reference, radius=radius)
     intro = render(
         "<p>{{ k }} of {{ n }} {{ table }} have a counterpart within {{ radius }} arcsec in "
-        "<code>{{ path }}</code> ({{ m }} rows), nearest to each other.</p>",
-        k=len(one),
+        "<code>{{ path }}</code> ({{ m }} rows), matched one to one.</p>",
+        k=len(pairs.first),
         n=int(best.sum()),
         table=table,
         radius=f"{radius:.3g}",
-        path=path,
+        path=Path(path).name,
         m=len(reference["ra"]),
     )
-    if not len(one):
+    if not len(pairs.first):
         return Panel("Reference catalogue", intro)
-    east, north = measure_offsets(
-        ours["ra"][one], ours["dec"][one], reference["ra"][two], reference["dec"][two]
-    )
-    ratio = ours["peak_flux"][one] / reference["peak_flux"][two]
-    body = _draw(east, north, ratio, ours["snr"][one], radius)
-    return Panel("Reference catalogue", join([intro, body, _tabulate(east, north, ratio, ours["snr"][one])]))
+    snr = ours["snr"][pairs.first]
+    return Panel("Reference catalogue", join([intro, _draw(pairs, snr, radius), _tabulate(pairs, snr)]))
 
 
-def _spread(values: NDArray[Any]) -> float:
+def _spread(values: NDArray[np.float64]) -> float:
     """Return the robust standard deviation."""
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def _draw(
-    east: NDArray[Any], north: NDArray[Any], ratio: NDArray[Any], snr: NDArray[Any], radius: float
-) -> Any:
+def _draw(pairs: ReferenceComparison, snr: NDArray[np.float64], radius: float) -> Markup:
+    east, north, ratio = pairs.offset_east, pairs.offset_north, pairs.flux_ratio
     figure, (left, right) = make_figure(1, 2, height=4.2)
     left.plot(east, north, ".", ms=3, alpha=0.5, color=BLUE, mew=0)
     left.axhline(0, color=GREY, lw=0.8)
@@ -72,11 +66,14 @@ def _draw(
     good = np.isfinite(ratio) & (ratio > 0)
     right.plot(snr[good], ratio[good], ".", ms=3, alpha=0.5, color=BLUE, mew=0)
     right.axhline(1, color=GREY, lw=0.8)
-    middle_ratio = float(np.median(ratio[good])) if good.any() else float("nan")
-    right.axhline(middle_ratio, color=RED, lw=1.2, label=f"Median {middle_ratio:.3f}")
+    if good.any():
+        median = float(np.median(ratio[good]))
+        right.axhline(median, color=RED, lw=1.2, label=f"Median {median:.3f}")
+        right.legend(loc="upper right")
     right.set(xscale="log", yscale="log", xlabel="Peak over local rms", ylabel="Peak over reference peak")
     right.set_title("Flux scale")
-    right.legend(loc="upper right")
+    label_plainly(right.xaxis)
+    label_plainly(right.yaxis)
     return draw(
         figure,
         "Position offsets and flux ratios against the reference catalogue",
@@ -85,20 +82,30 @@ def _draw(
     )
 
 
-def _tabulate(east: NDArray[Any], north: NDArray[Any], ratio: NDArray[Any], snr: NDArray[Any]) -> Any:
+def _tabulate(pairs: ReferenceComparison, snr: NDArray[np.float64]) -> Markup:
     rows = []
     for label, keep in (("All", snr > 0), ("S/N above 20", snr > 20), ("S/N above 100", snr > 100)):
-        good = keep & np.isfinite(ratio)
+        good = keep & np.isfinite(pairs.flux_ratio)
         if good.any():
-            values = [f"{f(v[good]):+.3f}" for v in (east, north) for f in (np.median, _spread)]
-            rows.append((label, format_value(int(good.sum())), *values, f"{np.median(ratio[good]):.3f}"))
+            east, north = pairs.offset_east[good], pairs.offset_north[good]
+            rows.append(
+                (
+                    label,
+                    format_value(int(good.sum())),
+                    f"{np.median(east):+.3f}",
+                    f"{_spread(east):.3f}",
+                    f"{np.median(north):+.3f}",
+                    f"{_spread(north):.3f}",
+                    f"{np.median(pairs.flux_ratio[good]):.3f}",
+                )
+            )
     header = (
         "Sample",
         "Pairs",
         "East median (arcsec)",
-        "East scatter",
+        "scatter",
         "North median (arcsec)",
-        "North scatter",
+        "scatter",
         "Peak ratio",
     )
     return make_table(header, rows, numeric=range(1, 7))

@@ -59,7 +59,8 @@ def set_offsets(axis: Axes, field: Field, extent: tuple[float, float, float, flo
         offsets = np.arange(-np.floor(half / step), np.floor(half / step) + 1) * step
         which.set_major_locator(FixedLocator(list(middle + direction * offsets * factor / field.pixel_scale)))
         which.set_ticklabels([f"{value + 0.0:g}" for value in offsets])
-    axis.set_xlabel(f"East offset ({unit})" if sign < 0 else f"Offset along x ({unit})")
+    # Offsets grow to the east whichever way the pixels run.
+    axis.set_xlabel(f"East offset ({unit})")
     axis.set_ylabel(f"North offset ({unit})")
     axis.grid(visible=False)
     axis.set_xlim(extent[0], extent[1])
@@ -67,8 +68,17 @@ def set_offsets(axis: Axes, field: Field, extent: tuple[float, float, float, flo
 
 
 def _choose_step(rough: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above ``rough``."""
     power = 10.0 ** np.floor(np.log10(rough))
-    return float(next(m * power for m in (1, 2, 5, 10) if m * power >= rough))
+    return float(next(m * power for m in (5, 2, 1) if m * power <= rough * (1 + 1e-9)))
+
+
+def shorten(name: str, most: int = 30) -> str:
+    """Return a name that fits above an image: its middle left out when it is long."""
+    if len(name) <= most:
+        return name
+    tail = most // 3
+    return f"{name[: most - tail - 1]}…{name[-tail:]}"
 
 
 def draw_ellipses(

@@ -10,7 +10,8 @@ from survey_ml.report.style import format_seconds, format_value
 
 _CARDS = """
 <div class="cards">
-{% for value, label, warn in cards %}<div class="card{{ ' warn' if warn }}"><b>{{ value }}</b>
+{% for value, unit, label, warn in cards %}<div class="card{{ ' warn' if warn }}">
+<b>{{ value }}{% if unit %} <small>{{ unit }}</small>{% endif %}</b>
 <span>{{ label }}</span></div>
 {% endfor %}</div>
 {% for note in notes %}<p>{{ note }}</p>
@@ -22,22 +23,22 @@ _NAMES = {"sources": "sources", "components": "components", "islands": "islands"
 def show_summary(context: Context) -> Panel:
     """Return the counts, area, depth, what was set aside, and the time it took."""
     release, noise = context.release, context.noise
-    cards = [(format_value(len(release.fields)), "fields", False)]
+    cards = [(format_value(len(release.fields)), "", "fields", False)]
     for name, label in _NAMES.items():
         if name in context.tables:
-            cards.append((format_value(len(context.tables[name])), label, False))
+            cards.append((format_value(len(context.tables[name])), "", label, False))
     area = float(noise.area.sum())
     if area:
         order = np.argsort(noise.rms)
         share = np.cumsum(noise.area[order]) / area
         middle = float(noise.rms[order][min(len(order) - 1, int(np.searchsorted(share, 0.5)))])
-        cards.append((f"{area:.3g} deg²", "image area, overlaps counted twice", False))
-        cards.append((f"{middle * 1e6:.3g} µJy/beam", "median rms noise", False))
+        cards.append((f"{area:.3g}", "deg²", "of images, overlaps counted twice", False))
+        cards.append((f"{middle * 1e6:.3g}", "µJy/beam", "median rms noise", False))
     tiles = {(unit.field, unit.tile) for unit in context.commits if unit.stage == "ingest"}
-    cards.append((format_value(len(tiles)), "tiles", False))
-    cards.append((format_value(len(context.set_aside)), "set aside", bool(context.set_aside)))
+    cards.append((format_value(len(tiles)), "", "tiles", False))
+    cards.append((format_value(len(context.set_aside)), "", "set aside", bool(context.set_aside)))
     work = sum(float(c.info.get("seconds", 0.0)) for c in context.commits.values())
-    cards.append((format_seconds(work), "worker time of all stages", False))
+    cards.append((format_seconds(work), "", "worker time of all stages", False))
     return Panel("Summary", render(_CARDS, cards=cards, notes=_write_notes(context)))
 
 

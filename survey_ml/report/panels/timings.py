@@ -19,12 +19,15 @@ def show_timings(context: Context) -> Panel | None:
     cpu: dict[str, float] = defaultdict(float)
     memory: dict[str, int] = defaultdict(int)
     workers: dict[str, set[str]] = defaultdict(set)
+    first: dict[str, str] = {}
     for unit, commit in context.commits.items():
         seconds[unit.stage].append(float(commit.info.get("seconds", np.nan)))
         cpu[unit.stage] += float(commit.info.get("cpu_seconds", 0.0))
         memory[unit.stage] = max(memory[unit.stage], int(commit.info.get("peak_memory_bytes", 0)))
         workers[unit.stage].add(str(commit.info.get("worker", "")))
-    order = sorted(seconds, key=lambda stage: (stage != "ingest", stage))
+        finished = str(commit.info.get("finished", ""))
+        first[unit.stage] = min(first.get(unit.stage, finished), finished)
+    order = sorted(seconds, key=lambda stage: (first[stage], stage))
     rows = []
     for stage in order:
         times = np.array(seconds[stage])
@@ -47,7 +50,7 @@ def show_timings(context: Context) -> Panel | None:
         "CPU time",
         "Median (s)",
         "Longest (s)",
-        "Peak memory of a worker (MiB)",
+        "Peak memory (MiB)",
         "Workers",
     )
     table = make_table(header, rows, numeric=range(1, 8))
