@@ -73,11 +73,11 @@ def score_release(config: LoadedConfig) -> list[dict[str, Any]]:
         ``high``, completeness and reliability as `Share` or None.
     """
     from survey_ml.data.release import Release
-    from survey_ml.report.comparison import read_catalogue
+    from survey_ml.data.tables import from_arrow, read_parquet_bytes
     from survey_ml.validation.completeness import compare_with_truth, measure_share
 
     assert config.release.truth is not None
-    truth = read_catalogue(config.release.truth, config.base, ("ra", "dec", "snr"))
+    truth = from_arrow(read_parquet_bytes(Path(config.release.truth).read_bytes()))
     release = Release.open(config.out)
     found = release.catalogue("sources")
     best = found[found["duplicate_of"] == ""]
