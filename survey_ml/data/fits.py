@@ -206,10 +206,15 @@ class FitsReader:
     def _explain(self, error: Exception) -> InputError:
         """Tell a file that is no FITS from a broken one."""
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "SIMPLE" in text or "Empty" in text or isinstance(error, gzip.BadGzipFile):
+        try:
+            with self._open_bytes() as file:
+                start = file.read(9)
+        except (OSError, EOFError):
+            start = b""
+        if start != b"SIMPLE  =":
             return InputError(f"{self.path} is not a FITS file", "Give a FITS image.")
-        if "END card" in text or isinstance(error, EOFError):
-            return InputError(f"{self.path} is truncated in its header", "Copy or download the file again.")
+        if "END card" in text or "corrupt" in text or isinstance(error, EOFError):
+            return InputError(f"{self.path} is truncated", "Copy or download the file again.")
         return InputError(f"the header of {self.path} cannot be read: {text}", "Write the file again.")
 
     @contextmanager
@@ -349,7 +354,7 @@ class FitsReader:
     def _read_section(self, layout: Layout, window: Window) -> NDArray[np.float32]:
         image = self._open_section(layout)
         if not layout.compressed:
-            return np.asarray(image.section[self._index(layout, window)], dtype=np.float32)
+            return _scale(image.section[self._index(layout, window)], layout)
         width = layout.sizes[layout.axes[0]]
         band_bytes = (window.y1 - window.y0) * width * 4
         # Most files compress row by row, so that any window costs the decompression of whole rows.
@@ -358,13 +363,14 @@ class FitsReader:
             if self._band is None or self._band[:2] != (window.y0, window.y1):
                 whole = Window(window.y0, window.y1, 0, width)
                 section = image.section[self._index(layout, whole)]
-                self._band = (window.y0, window.y1, np.asarray(section, dtype=np.float32))
+                self._band = (window.y0, window.y1, _scale(section, layout))
             return self._band[2][:, window.slices[1]].copy()
         values = np.empty(window.shape, dtype=np.float32)
         step = max(1, STRIP // (4 * width)) if by_rows else window.shape[0]
         for start in range(window.y0, window.y1, step):
             strip = Window(start, min(start + step, window.y1), window.x0, window.x1)
-            values[strip.y0 - window.y0 : strip.y1 - window.y0] = image.section[self._index(layout, strip)]
+            section = image.section[self._index(layout, strip)]
+            values[strip.y0 - window.y0 : strip.y1 - window.y0] = _scale(section, layout)
         return values
 
     def _open_section(self, layout: Layout) -> Any:
@@ -382,7 +388,8 @@ class FitsReader:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 mapped = not (self._gzipped or self._remote)
-                self._opened = fits.open(self._file, memmap=mapped)
+                # Scaling is `_scale`'s, for all kinds alike; astropy's needs a copy of the whole.
+                self._opened = fits.open(self._file, memmap=mapped, do_not_scale_image_data=True)
         return self._opened[layout.index]
 
 

@@ -110,7 +110,7 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
     if max(axes) >= len(sizes):
         raise InputError("the celestial axes are not among the image's axes", "Write the image again as 2-D.")
     shape = (sizes[axes[1]], sizes[axes[0]])
-    _refuse_small(shape)
+    _refuse_small(shape[::-1])
     celestial = wcs.celestial
     kind = str(celestial.wcs.lngtyp).strip()
     if kind != "RA":
