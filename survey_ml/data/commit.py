@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from survey_ml.columns import columns_written
@@ -261,8 +262,8 @@ def remove_commit(store: ReleaseStore, unit: Unit) -> None:
             store.medium.remove(f"{unit.folder}/{key}")
 
 
-def read_table(store: ReleaseStore, unit: Unit, name: str, commit: Commit | None = None) -> Table:
-    """Return the rows of a table part, checked against their checksum.
+def read_part(store: ReleaseStore, unit: Unit, name: str, commit: Commit | None = None) -> pa.Table:
+    """Return a table part as Arrow table, checked against its checksum.
 
     Parameters
     ----------
@@ -290,7 +291,12 @@ def read_table(store: ReleaseStore, unit: Unit, name: str, commit: Commit | None
     if data is None or sealed is None or hashlib.sha256(data).hexdigest() != sealed["sha256"]:
         state = "is missing" if data is None or sealed is None else "differs from what was written"
         raise DamagedError(f"the table part {path} {state}", "Run the same command again.", **place)
-    return from_arrow(read_parquet_bytes(data))
+    return read_parquet_bytes(data)
+
+
+def read_table(store: ReleaseStore, unit: Unit, name: str, commit: Commit | None = None) -> Table:
+    """Return the rows of a table part; see `read_part`."""
+    return from_arrow(read_part(store, unit, name, commit))
 
 
 def clean(store: ReleaseStore) -> list[str]:

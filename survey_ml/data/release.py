@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from survey_ml.columns import columns_of, table_names
 from survey_ml.config import ReleaseConfig
-from survey_ml.data.commit import Commit, Unit, list_commits, read_table
+from survey_ml.data.commit import Commit, Unit, list_commits, read_part
 from survey_ml.data.quicklook import (
     Moments,
     bin_block,
@@ -81,7 +81,10 @@ class FieldView:
         return da.from_array(lazy, chunks=self.store.core(self.name), meta=np.empty((0, 0), lazy.dtype))
 
     def __getattr__(self, name: str) -> da.Array:
-        if name.startswith("_") or name in {"store", "name"} or name not in self.products:
+        # Unpickling asks for attributes before there are any.
+        if name.startswith("_") or name in {"store", "name"}:
+            raise AttributeError(name)
+        if name not in self.products:
             raise AttributeError(f"field {self.name!r} has no array {name!r}")
         return self.array(name)
 
@@ -206,16 +209,22 @@ class Release:
         DamagedError
             When a part is missing or differs from what was written.
         """
+        return self._gather(table)[0]
+
+    def _gather(self, table: str) -> tuple[Rows, pa.Schema | None]:
+        """Return the rows of all parts of a table, and the schema of one of them."""
         parts: list[Rows] = []
+        schema = None
         for unit, commit in self.commits().items():
             if table in commit.tables:
-                part = read_table(self.store, unit, table, commit)
-                n_rows = commit.tables[table]
+                part = read_part(self.store, unit, table, commit)
+                schema = part.schema
+                n_rows = part.num_rows
                 places = {"field": np.full(n_rows, unit.field), "tile": np.full(n_rows, unit.tile)}
-                parts.append({**places, **part})
+                parts.append({**places, **from_arrow(part)})
         if not parts:
-            return {}
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            return {}, None
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, schema
 
     def catalogue(self, table: str = "sources") -> Table:
         """Return a catalogue with units and descriptions.
@@ -233,18 +242,17 @@ class Release:
             When no stage has written such a table.
         """
         data = self.store.medium.read(f"catalogue/{table}.parquet")
-        words: dict[str, dict[str, str]] = {}
         if data is not None:
             arrow = read_parquet_bytes(data)
-            rows: Rows = from_arrow(arrow)
-            words = {field.name: _read_words(field) for field in arrow.schema}
+            rows, schema = from_arrow(arrow), arrow.schema
         else:
-            rows = self.rows(table)
+            rows, schema = self._gather(table)
         if not rows:
             known = sorted({name for commit in self.commits().values() for name in commit.tables})
             raise StoreError(
                 f"there is no table {table!r} in {self.out}", f"Its tables: {', '.join(known) or 'none'}."
             )
+        words = {field.name: _read_words(field) for field in schema or ()}
         return _describe_rows(table, rows, words, self.name)
 
     def components(self) -> Table:

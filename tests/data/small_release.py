@@ -44,11 +44,11 @@ def list_tiles(field: Field) -> dict[str, Tile]:
     return {tile.name: tile for tile in split_tiles(field.shape, CORE, 8)}
 
 
-def make_store(folder: Path | str, field: Field | None = None) -> ReleaseStore:
+def make_store(folder: Path | str, field: Field | None = None, core: int = CORE) -> ReleaseStore:
     """Return a release with one registered field and a declared image."""
     field = field or make_field()
     store = ReleaseStore.create(str(folder), make_config(Path.cwd(), out=str(folder)))
-    store.register(field, Source(field, "/nowhere/north.fits"), CORE)
+    store.register(field, Source(field, "/nowhere/north.fits"), core)
     store.declare(field.name, array("image"))
     return store
 

@@ -189,7 +189,7 @@ def test_a_file_cut_in_its_header_or_by_one_pixel(tmp_path):
 def test_what_is_no_fits_is_said_to_be_none(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not a FITS file|truncated"):
+    with pytest.raises(InputError, match=r"not a FITS file|truncated"):
         FitsReader(str(path)).describe(Defaults(), "x")
 
 
