@@ -35,9 +35,13 @@ class FieldOverride(Section):
     name: str | None = None
     """Name of the field; from the file name when not given."""
     beam_arcsec: tuple[PositiveFloat, PositiveFloat, float] | None = None
+    """As in `defaults`, for this field only; so are the following."""
     frequency_hz: PositiveFloat | None = None
+    """Observing frequency in Hz."""
     unit: str | None = None
+    """Unit of the pixels where there is no BUNIT."""
     hdu: str | int | None = None
+    """HDU to read, by name or number."""
 
 
 class Tiling(Section):

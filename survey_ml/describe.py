@@ -34,7 +34,8 @@ def list_entries(model: type[BaseModel]) -> Iterator[Entry]:
         inner = field.annotation
         section = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
         default = "" if field.is_required() else to_yaml(field.get_default(call_default_factory=True))
-        yield Entry(name, _describe_type(field), default, (field.description or "").strip(), section)
+        words = field.description or (section.__doc__ if section else "") or ""
+        yield Entry(name, _describe_type(field), default, words.strip(), section)
 
 
 def to_yaml(value: Any) -> str:
@@ -92,12 +93,12 @@ def render_reference(stages: dict[str, type[BaseModel]]) -> str:
     parts = ["### The release\n", _render_table(ReleaseConfig)]
     for entry in list_entries(ReleaseConfig):
         if entry.section is not None:
-            parts += [f"\n### {entry.key}\n", f"{entry.help}\n", _render_table(entry.section)]
+            parts += [f"### {entry.key}\n", f"{entry.help}\n", _render_table(entry.section)]
         if entry.key == "fields":
             model = _find_entry_model(ReleaseConfig.model_fields["fields"])
-            parts += ["\n### An entry of fields\n", _summary(model), _render_table(model)]
+            parts += ["### An entry of fields\n", _summary(model), _render_table(model)]
     for stage, options in stages.items():
-        parts += [f"\n### stages.{stage}\n"]
+        parts += [f"### stages.{stage}\n"]
         parts += [_summary(options), _render_table(options)] if options.model_fields else ["No options.\n"]
     return "\n".join(parts)
 
@@ -159,7 +160,7 @@ def _name(kind: Any) -> str:
         inner = [arg for arg in args if arg is not Ellipsis]
         return f"list of {len(inner)} numbers" if len(inner) > 1 else f"list of {_name(inner[0])}"
     if origin is dict:
-        return f"{_name(args[0])}: {_name(args[1])}"
+        return f"mapping of {_name(args[0])} to {_name(args[1])}"
     if hasattr(kind, "__metadata__"):  # Annotated[int, Gt(0)]
         limits = [f"> {mark.gt}" for mark in kind.__metadata__ if getattr(mark, "gt", None) is not None]
         return " ".join([_name(args[0]), *limits])

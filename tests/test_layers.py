@@ -46,7 +46,7 @@ LIBRARIES = {
     "click": {"cli"},
     "rich": {"cli", "engine"},
     "pluggy": {"plugins", "hookspecs"},
-    "yaml": {"document", "columns", "describe", "data"},
+    "yaml": {"document", "columns", "describe", "data", "report"},
     "matplotlib": {"report", "export"},
     "jinja2": {"report"},
     "mocpy": {"export"},
