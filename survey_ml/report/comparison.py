@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from survey_ml.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 _FORMATS = {
     ".fits": "fits",
@@ -52,7 +55,7 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
             f"{path} has an unknown format", f"Give a file that ends in {', '.join(sorted(_FORMATS))}."
         )
     try:
-        table = Table.read(file, format=form)
+        table = _read_parquet(file) if form == "parquet" else Table.read(file, format=form)
     except Exception as error:
         raise InputError(
             f"{path} cannot be read: {error}", "Check the path; it is relative to the YAML."
@@ -64,6 +67,21 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
             f"{path} has no column {', '.join(missing)}", f"It has {', '.join(table.colnames[:20])}."
         )
     return {lower: _to_jansky(table[name]) for lower, name in names.items()}
+
+
+def _read_parquet(file: Path) -> Table:
+    """Read Parquet with the units in its schema; astropy's own reader wants more of a file than that."""
+    from astropy.table import Table
+
+    from survey_ml.data.tables import from_arrow, read_parquet_bytes
+
+    arrow = read_parquet_bytes(file.read_bytes())
+    table = Table(from_arrow(arrow))
+    for field in arrow.schema:
+        unit = (field.metadata or {}).get(b"unit", b"").decode()
+        if unit:
+            table[field.name].unit = unit
+    return table
 
 
 def _to_jansky(column: Any) -> NDArray[Any]:

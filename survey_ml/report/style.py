@@ -60,7 +60,9 @@ def make_figure(
     return figure, list(axes.ravel())
 
 
-def make_grid(n: int, *, most: int = 3, aspect: float = 1.0) -> tuple[Figure, list[Axes]]:
+def make_grid(
+    n: int, *, most: int = 3, aspect: float = 1.0, title: float = 0.35
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with ``n`` image axes in up to ``most`` columns; fewer are drawn larger.
 
     Parameters
@@ -71,11 +73,13 @@ def make_grid(n: int, *, most: int = 3, aspect: float = 1.0) -> tuple[Figure, li
         Columns at most.
     aspect : float
         Height over width of an image.
+    title : float
+        Inches for titles and labels of each row.
     """
     columns = min(n, most)
     rows = -(-n // columns)
     width = {1: 6.4, 2: 9.0}.get(columns, WIDTH)
-    height = rows * (width / columns * min(1.6, max(0.4, aspect)) + 0.35)
+    height = rows * (width / columns * min(1.6, max(0.4, aspect)) + title)
     figure, axes = make_figure(rows, columns, width=width, height=height)
     for axis in axes[n:]:
         axis.remove()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ import pytest
 from astropy.wcs import WCS
 
 from survey_ml.columns import columns_of, part_columns
+from survey_ml.config import LoadedConfig, ReleaseConfig
+from survey_ml.data.commit import Unit, write_commit
+from survey_ml.data.source import Source
+from survey_ml.data.store import ReleaseStore
 from survey_ml.export.catalogue import Part, add_columns, gather_rows
 from survey_ml.export.schema import make_table
-from survey_ml.field import Beam, Field
+from survey_ml.field import Beam, Field, split_tiles
+from survey_ml.products import array, table
 
 
 def make_field(name: str, ra: float = 150.0, dec: float = -30.0, shape: Any = (200, 300)) -> Field:
@@ -65,21 +71,92 @@ def catalogue() -> dict[str, pa.Table]:
     fields = {name: make_field(name) for name in ("north", "south")}
     tables = {}
     shared = {name: make_rows("sources", 40, seed) for seed, name in enumerate(fields)}
-    for table in ("sources", "components", "islands"):
+    for kind in ("sources", "components", "islands"):
         parts = []
         for seed, name in enumerate(fields):
-            data = make_rows(table, 40, 10 + seed)
+            data = make_rows(kind, 40, 10 + seed)
             sources = shared[name]
-            if table == "sources":
+            if kind == "sources":
                 data = sources | {"n_components": np.ones(40, np.int32)}
                 data["n_components"][0] = 2
-            elif table == "components":
+            elif kind == "components":
                 data["component_id"] = sources["source_id"].copy()
                 data["source_id"] = sources["source_id"].copy()
                 data["island_id"] = sources["island_id"].copy()
             else:
                 data["island_id"] = np.arange(40)
             parts.append(Part(name, "0_0", data))
-        columns = columns_of(table)
-        tables[table] = make_table(add_columns(gather_rows(parts, columns), columns, fields), columns)
+        columns = columns_of(kind)
+        tables[kind] = make_table(add_columns(gather_rows(parts, columns), columns, fields), columns)
     return tables
+
+
+CORE = 128
+
+
+def make_config(out: str, **release: Any) -> LoadedConfig:
+    given = {"name": "tiny", "fields": ["*.fits"], "tiling": {"core_px": CORE}, "out": out} | release
+    return LoadedConfig(release=ReleaseConfig(**given), base=Path.cwd(), out=out, source="")
+
+
+def commit_release(out: str, *, without: tuple[str, str] = ("", "")) -> ReleaseStore:
+    """Commit a release of two fields that lie on each other, tile by tile.
+
+    ``without`` names the field and tile that was set aside.
+    """
+    store = ReleaseStore.create(out, make_config(out))
+    for seed, name in enumerate(("north", "south")):
+        field = make_field(name)
+        store.register(field, Source(field, f"/nowhere/{name}.fits"), CORE)
+        rng = np.random.default_rng(seed)
+        image = rng.normal(0, 1e-4, field.shape).astype(np.float32)
+        rows = {t: make_rows(t, 30, seed + 5) for t in ("sources", "components", "islands")}
+        for t in ("sources", "components"):
+            # The same objects in both fields, a hundredth of an arcsec apart.
+            rows[t] |= {c: make_rows(t, 30, 5)[c] for c in ("ra", "dec")}
+            rows[t]["dec"] = rows[t]["dec"] + seed * 1e-6
+            rows[t]["local_rms"] = np.full(30, 1e-4 * (seed + 1))
+        for product in (array("image"), array("rms")):
+            store.declare(name, product)
+        for number, tile in enumerate(split_tiles(field.shape, CORE, 0)):
+            if (name, tile.name) == without:
+                continue
+            part = {t: {c: v[number::6] for c, v in data.items()} for t, data in rows.items()}
+            pixels = image[tile.core.slices]
+            write_commit(
+                store,
+                Unit(name, "ingest", tile.name),
+                "a" * 64,
+                made_by={},
+                tile=tile,
+                arrays={"image": pixels},
+            )
+            write_commit(
+                store,
+                Unit(name, "extraction", tile.name),
+                "b" * 64,
+                made_by={"options": {"seed_snr": 5.0}},
+                tile=tile,
+                arrays={"rms": np.full_like(pixels, 1e-4)},
+                tables={t: (part[t], table(t)) for t in part},
+                info={"seconds": 0.5, "worker": "here"},
+            )
+    return store
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed release to copy."""
+    out = tmp_path_factory.mktemp("release") / "out"
+    commit_release(str(out))
+    return out
+
+
+@pytest.fixture
+def commit() -> Callable[..., ReleaseStore]:
+    return commit_release
+
+
+@pytest.fixture
+def config() -> Callable[..., LoadedConfig]:
+    return make_config

@@ -62,7 +62,7 @@ def show_counts(context: Context) -> Panel | None:
     left.set(xscale="log", yscale="log", xlabel="Total flux density (mJy)")
     left.set_ylabel("S$^{2.5}$ dN/dS (Jy$^{1.5}$ sr$^{-1}$)")
     left.set_ylim(0.2 * value[shown].min(), 5.0 * (value + error)[shown].max())
-    left.legend()
+    left.legend(loc="lower right")
     left.set_title("Differential counts")
     label_plainly(left.xaxis)
     level = np.geomspace(np.min(noise.rms), np.max(noise.rms) * 1.2, 200) * context.seed_snr

@@ -31,7 +31,7 @@ def show_gallery(context: Context) -> Panel | None:
     chosen = np.array([i for i in chosen if context.has_product(str(column["field"][i]), "image")], int)
     if not len(chosen):
         return None
-    figure, axes = make_grid(len(chosen), most=4)
+    figure, axes = make_grid(len(chosen), most=4, title=0.75)
     for row, axis in zip(chosen, axes, strict=True):
         _draw_source(context, int(row), axis)
     caption = (

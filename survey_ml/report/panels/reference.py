@@ -103,9 +103,9 @@ def _tabulate(pairs: ReferenceComparison, snr: NDArray[np.float64]) -> Markup:
         "Sample",
         "Pairs",
         "East median (arcsec)",
-        "scatter",
+        "Scatter",
         "North median (arcsec)",
-        "scatter",
+        "Scatter",
         "Peak ratio",
     )
     return make_table(header, rows, numeric=range(1, 7))

@@ -58,7 +58,7 @@ def set_offsets(axis: Axes, field: Field, extent: tuple[float, float, float, flo
         half = (high - low) / 2 * field.pixel_scale / factor
         offsets = np.arange(-np.floor(half / step), np.floor(half / step) + 1) * step
         which.set_major_locator(FixedLocator(list(middle + direction * offsets * factor / field.pixel_scale)))
-        which.set_ticklabels([f"{value + 0.0:g}" for value in offsets])
+        which.set_ticklabels([f"{value + 0.0:g}".replace("-", "−") for value in offsets])
     # Offsets grow to the east whichever way the pixels run.
     axis.set_xlabel(f"East offset ({unit})")
     axis.set_ylabel(f"North offset ({unit})")
