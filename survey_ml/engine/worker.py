@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from survey_ml.data.commit import Unit, read_commit, write_commit
+from survey_ml.data.commit import Unit, check_commit, read_commit, write_commit
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
 from survey_ml.engine.inputs import gather, read_tile
@@ -76,7 +76,8 @@ class Worker:
 
     def _do(self, work: StageWork, job: Job, start: float) -> Result:
         # Another worker may have done it: one thought dead that was only slow, or an earlier try.
-        if (found := read_commit(self.store, job.unit)) is not None and found.key == job.key:
+        found = read_commit(self.store, job.unit)
+        if found is not None and found.key == job.key and not check_commit(self.store, found):
             return Result(job.unit, "skipped", time.perf_counter() - start)
         timings: dict[str, float] = {}
         cpu = time.process_time()
