@@ -23,7 +23,7 @@ from survey_ml.field import Field, Window
 
 GZIP_LIMIT = 256 << 20
 """Bytes of a gzipped image that are unpacked in memory; it cannot be read by window."""
-BAND_LIMIT = 128 << 20
+BAND_LIMIT = 96 << 20
 """Bytes of decompressed rows that are kept for the next tile of the same rows."""
 STRIP = 16 << 20
 """Bytes of rows that are decompressed at once when a whole band would be too large."""
@@ -102,11 +102,21 @@ class FitsReader:
 
     def close(self) -> None:
         """Close the file and drop what was kept of it."""
+        self._close_file(keep_stream=False)
+        self._pixels = self._band = None
+
+    def _close_file(self, *, keep_stream: bool = True) -> None:
+        """Close a file that is mapped into memory, so that pages of it do not pile up there.
+
+        A stream from elsewhere is kept, if asked: it is not mapped, and opening it costs a transfer.
+        """
+        if keep_stream and (self._remote or self._gzipped):
+            return
         if self._opened is not None:
             self._opened.close()
         if self._file is not None:
             self._file.close()
-        self._opened = self._file = self._pixels = self._band = None
+        self._opened = self._file = None
 
     @property
     def _remote(self) -> bool:
@@ -338,18 +348,26 @@ class FitsReader:
         return tuple(chosen.get(axis, 0) for axis in reversed(range(len(layout.sizes))))
 
     def _read_plain(self, layout: Layout, window: Window) -> NDArray[np.float32]:
-        shape = tuple(reversed(layout.sizes))
+        width, height = (layout.sizes[axis] for axis in layout.axes)
         if self._gzipped:
             if self._pixels is None:
                 with self._open_bytes() as file:
                     data = file.read()
-                count = int(np.prod(shape, dtype=np.int64))
-                self._pixels = np.frombuffer(data, layout.dtype, count, layout.offset).reshape(shape)
-            stored = self._pixels
-        else:
-            # Mapped anew for each window: pages of earlier windows do not pile up in memory.
-            stored = np.memmap(self.path, layout.dtype, "r", layout.offset, shape)
-        return _scale(stored[self._index(layout, window)], layout)
+                pixels = np.frombuffer(data, layout.dtype, height * width, layout.offset)
+                self._pixels = pixels.reshape(height, width)
+            return _scale(self._pixels[window.slices].copy(), layout)
+        # Reads, not a memory map: mapped pages count as memory of the worker, and a map of a file
+        # that shrinks or whose server fails kills the process instead of raising an error.
+        stored = np.empty(window.shape, layout.dtype)
+        item = stored.dtype.itemsize
+        with Path(self.path).open("rb", buffering=0) as file:
+            if window.shape[1] == width:
+                _fill(file.fileno(), stored, layout.offset + window.y0 * width * item)
+            else:
+                start = layout.offset + (window.y0 * width + window.x0) * item
+                for number, row in enumerate(stored):
+                    _fill(file.fileno(), row, start + number * width * item)
+        return _scale(stored, layout)
 
     def _read_section(self, layout: Layout, window: Window) -> NDArray[np.float32]:
         image = self._open_section(layout)
@@ -364,6 +382,7 @@ class FitsReader:
                 whole = Window(window.y0, window.y1, 0, width)
                 section = image.section[self._index(layout, whole)]
                 self._band = (window.y0, window.y1, _scale(section, layout))
+                self._close_file()
             return self._band[2][:, window.slices[1]].copy()
         values = np.empty(window.shape, dtype=np.float32)
         step = max(1, STRIP // (4 * width)) if by_rows else window.shape[0]
@@ -371,10 +390,11 @@ class FitsReader:
             strip = Window(start, min(start + step, window.y1), window.x0, window.x1)
             section = image.section[self._index(layout, strip)]
             values[strip.y0 - window.y0 : strip.y1 - window.y0] = _scale(section, layout)
+        self._close_file()
         return values
 
     def _open_section(self, layout: Layout) -> Any:
-        """Keep the file open: its table of compressed tiles is read once."""
+        """Open the file for its pixels."""
         if self._opened is None:
             if self._gzipped:
                 with self._open_bytes() as file:
@@ -393,10 +413,20 @@ class FitsReader:
         return self._opened[layout.index]
 
 
+def _fill(handle: int, values: NDArray[Any], offset: int) -> None:
+    """Read a contiguous array from a place in a file."""
+    view = values.reshape(-1).view(np.uint8).data
+    while view:
+        count = os.preadv(handle, [view], offset)
+        if not count:
+            raise EOFError("the file is shorter than its header says")
+        view, offset = view[count:], offset + count
+
+
 def _scale(stored: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
-    """Return stored numbers as float32 values; blank integers are NaN."""
+    """Return stored numbers as float32 values; blank integers are NaN. May return its argument."""
     if layout.scale == 1.0 and layout.zero == 0.0:
-        values = stored.astype(np.float32)
+        values = stored.astype(np.float32, copy=False)
     else:
         values = (stored.astype(np.float64) * layout.scale + layout.zero).astype(np.float32)
     if layout.blank is not None:

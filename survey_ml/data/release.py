@@ -244,7 +244,8 @@ class Release:
         data = self.store.medium.read(f"catalogue/{table}.parquet")
         if data is not None:
             arrow = read_parquet_bytes(data)
-            rows, schema = from_arrow(arrow), arrow.schema
+            rows: Rows = from_arrow(arrow)
+            schema = arrow.schema
         else:
             rows, schema = self._gather(table)
         if not rows:
