@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
 
-from survey_ml import builtin, hookspecs
+from survey_ml import __version__, builtin, hookspecs
 from survey_ml.errors import ConfigError, PluginError
 from survey_ml.explain import suggest
 from survey_ml.hookspecs import GROUP, PROJECT, CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
@@ -202,7 +202,7 @@ def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict
     for module in BUILTINS:
         name = manager.register(module)
         assert name is not None
-        origins[name] = Origin("survey-ml", version("survey-ml"), module.__name__.rpartition(".")[2], True)
+        origins[name] = Origin("survey-ml", __version__, module.__name__.rpartition(".")[2], True)
     selected, missing = _select(found, only)
     registry.broken += [Broken(name, "", "", f"named in {ONLY} but not installed") for name in missing]
     for entry in selected:

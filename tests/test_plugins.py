@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,7 @@ def survey_ml_stages():
 
 
 def entry_points(site: Path) -> list[EntryPoint]:
-    found = []
-    for dist in distributions(path=[str(site)]):
-        assert isinstance(dist, Distribution)
-        found += list(dist.entry_points)
-    return found
+    return [entry for dist in distributions(path=[str(site)]) for entry in dist.entry_points]
 
 
 @pytest.fixture

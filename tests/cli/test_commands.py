@@ -119,7 +119,7 @@ def test_status_finds_a_flipped_byte_and_repair_lets_it_be_made_again(call, rele
     assert "differs" in found.json["damaged"][0]["cause"]
     assert call("status", release, "--verify", "--repair").code == 1
     mended = call("run", release, "--json").json
-    assert mended["done"] + mended["redone"] == 1
+    assert mended["done"] == 1
     assert call("status", release, "--verify").code == 0
 
 
