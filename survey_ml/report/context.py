@@ -106,9 +106,13 @@ class Context:
     @cached_property
     def is_best(self) -> NDArray[np.bool_]:
         """Rows of the main table that are not duplicates of better ones, shape (n,)."""
-        flags = self.column(self.main_table, "flags")
+        return self.best_of(self.main_table)
+
+    def best_of(self, table: str) -> NDArray[np.bool_]:
+        """Tell which rows of a table are not duplicates of better ones, shape (n,)."""
+        flags = self.column(table, "flags")
         if not len(flags):
-            return np.ones(len(self.column(self.main_table, "ra")), bool)
+            return np.ones(len(self.column(table, "ra")), bool)
         return (flags.astype(np.int64) & DUPLICATE) == 0
 
     @cached_property

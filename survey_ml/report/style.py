@@ -76,7 +76,8 @@ def make_grid(
     title : float
         Inches for titles and labels of each row.
     """
-    columns = min(n, most)
+    # Four look better as two rows of two than as three and one.
+    columns = 2 if n == 4 and most == 3 else min(n, most)
     rows = -(-n // columns)
     width = {1: 6.4, 2: 9.0}.get(columns, WIDTH)
     height = rows * (width / columns * min(1.6, max(0.4, aspect)) + title)
@@ -117,7 +118,7 @@ def stretch(image: NDArray[np.floating[Any]], softness: float = 4.0) -> NDArray[
 
 def label_plainly(axis: Axis) -> None:
     """Label a logarithmic axis with plain numbers, and between the decades where it spans few."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     low, high = sorted(axis.get_view_interval())
     decades = np.log10(high / low) if low > 0 else np.inf
@@ -131,6 +132,11 @@ def label_plainly(axis: Axis) -> None:
         return label(value) if first in between else ""
 
     axis.set_major_formatter(FuncFormatter(label))
+    if decades < 0.7:
+        # Too short for powers of ten and their multiples.
+        axis.set_major_locator(MaxNLocator(6))
+        axis.set_minor_locator(NullLocator())
+        return
     axis.set_minor_formatter(FuncFormatter(label_between))
 
 
@@ -145,6 +151,8 @@ def format_value(value: float, digits: int = 3) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration as people say it."""
+    if seconds < 1:
+        return f"{seconds:.1g} s"
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:

@@ -38,7 +38,7 @@ def show_distributions(context: Context) -> Panel | None:
     axes[1].set_title("Signal-to-noise")
     if has_total:
         ratio = total / peak
-        axes[2].plot(snr, ratio, ".", ms=2.5, alpha=0.45, color=BLUE, mew=0, rasterized=True)
+        axes[2].plot(snr, ratio, ".", ms=3 if len(snr) > 300 else 6, alpha=0.45, color=BLUE, mew=0)
         axes[2].axhline(1.0, color=GREY, ls="--", lw=1)
         axes[2].set(xscale="log", yscale="log", xlabel="Peak over local rms", ylabel="Total over peak (beam)")
         axes[2].set_title("Compactness")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from markupsafe import Markup
 
@@ -10,7 +12,11 @@ from survey_ml.report.panel import Panel, draw, join
 from survey_ml.report.panels.sky import set_offsets, shorten
 from survey_ml.report.style import BLUE, GREY, label_plainly, make_figure, make_grid
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _MAPS = 6
+_BARS = 8
 
 
 def show_noise(context: Context) -> Panel | None:
@@ -39,7 +45,7 @@ def _draw_maps(context: Context, names: list[str]) -> Markup:
         set_offsets(axis, field, extent)
         # Inset axes are as tall as the image, whatever its shape.
         bar = figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0.0, 0.05, 1.0)))
-        bar.set_label("rms (µJy/beam)")
+        bar.ax.set_title("µJy/beam", fontsize=7, fontweight="normal", loc="center")
         bar.outline.set_visible(False)
     return draw(
         figure,
@@ -63,9 +69,22 @@ def _draw_area(context: Context) -> Markup:
     left.set_title("Area by depth")
     left.axvline(half, color=GREY, ls="--", lw=1)
     left.annotate(f" half the area\n below {half:.3g}", (half, 0.06 * area[-1]), color=GREY, fontsize=8)
-    by_field = np.array([value * 1e6 for value in noise.medians().values() if np.isfinite(value)])
-    right.hist(by_field, bins=min(40, max(5, len(by_field) // 4)), color=BLUE, edgecolor="white", lw=0.6)
-    right.set(xlabel="Median rms of a field (µJy/beam)", ylabel="Fields")
-    right.set_title("Depth of the fields")
-    caption = "Left: cumulative image area by rms, overlaps counted twice. Right: one entry a field."
+    _draw_depths(right, noise.medians())
+    caption = "Left: cumulative image area by rms, overlaps counted twice. Right: the fields."
     return draw(figure, "Cumulative area by rms noise, and histogram of the fields' median rms", caption)
+
+
+def _draw_depths(axis: Axes, medians: dict[str, float]) -> None:
+    """Draw the median rms of each field: as bars when they are few, else as a histogram."""
+    known = {name: value * 1e6 for name, value in medians.items() if np.isfinite(value)}
+    axis.set_title("Depth of the fields")
+    axis.set_xlabel("Median rms of a field (µJy/beam)")
+    if len(known) > _BARS:
+        bins = min(40, max(5, len(known) // 4))
+        axis.hist(list(known.values()), bins=bins, color=BLUE, edgecolor="white", lw=0.6)
+        axis.set_ylabel("Fields")
+        return
+    axis.barh(np.arange(len(known)), list(known.values()), color=BLUE, height=0.6)
+    axis.set_yticks(np.arange(len(known)), [shorten(name) for name in known], parse_math=False)
+    axis.invert_yaxis()
+    axis.grid(visible=False, axis="y")

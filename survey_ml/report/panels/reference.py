@@ -25,8 +25,7 @@ def show_reference(context: Context) -> Panel | None:
         return None
     reference = read_catalogue(path, context.base, ("ra", "dec", "peak_flux"))
     radius = max(context.release.field(name).info.beam.major for name in context.release.fields)
-    flags = context.column(table, "flags")
-    best = (flags.astype(int) & 512) == 0 if len(flags) else np.ones(len(context.column(table, "ra")), bool)
+    best = context.best_of(table)
     ours = {c: context.column(table, c)[best] for c in ("ra", "dec", "peak_flux", "snr")}
     pairs = compare_with_reference(ours, reference, radius=radius)
     intro = render(
@@ -53,7 +52,8 @@ def _spread(values: NDArray[np.float64]) -> float:
 def _draw(pairs: ReferenceComparison, snr: NDArray[np.float64], radius: float) -> Markup:
     east, north, ratio = pairs.offset_east, pairs.offset_north, pairs.flux_ratio
     figure, (left, right) = make_figure(1, 2, height=4.2)
-    left.plot(east, north, ".", ms=3, alpha=0.5, color=BLUE, mew=0)
+    dot = {"ms": 3 if len(east) > 300 else 6, "alpha": 0.5, "color": BLUE, "mew": 0}
+    left.plot(east, north, ".", **dot)
     left.axhline(0, color=GREY, lw=0.8)
     left.axvline(0, color=GREY, lw=0.8)
     middle = float(np.median(east)), float(np.median(north))
@@ -64,7 +64,7 @@ def _draw(pairs: ReferenceComparison, snr: NDArray[np.float64], radius: float) -
     left.set_title("Position: this release less the reference")
     left.legend(loc="upper right")
     good = np.isfinite(ratio) & (ratio > 0)
-    right.plot(snr[good], ratio[good], ".", ms=3, alpha=0.5, color=BLUE, mew=0)
+    right.plot(snr[good], ratio[good], ".", **dot)
     right.axhline(1, color=GREY, lw=0.8)
     if good.any():
         median = float(np.median(ratio[good]))

@@ -14,9 +14,12 @@ from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.style import BLUE, GREEN, GREY, label_plainly, make_figure
 from survey_ml.validation.completeness import Bin, compare_with_truth, measure_share, measure_shares
+from survey_ml.validation.match import make_vectors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from survey_ml.field import Field
 
 _COMPARED = ("components", "sources", "peaks")
 _CURVE = np.geomspace(3.0, 100.0, 19)
@@ -29,7 +32,11 @@ def show_truth(context: Context) -> Panel | None:
         return None
     truth = add_noise(context, read_catalogue(context.config.truth, context.base, ("ra", "dec")))
     radius = max(context.release.field(name).info.beam.major for name in context.release.fields) / 2
-    found, real, true_snr, snr = compare_fields(context, table, truth, radius)
+    # The truth holds each object once, so second measurements in overlapping fields must stay out.
+    best = context.best_of(table)
+    ours = {c: context.column(table, c)[best] for c in ("ra", "dec", "snr")}
+    result = compare_with_truth(ours, truth, radius=radius)
+    found, real, true_snr, snr = result.found, result.real, truth["snr"], ours["snr"]
     intro = render(
         "<p>{{ table|capitalize }} against <code>{{ path }}</code> ({{ n }} rows; those below 2 σ do not "
         "count), matched one to one within {{ radius }} arcsec, or within the extent of extended ones. "
@@ -44,45 +51,6 @@ def show_truth(context: Context) -> Panel | None:
     body = _draw(measure_shares(found, true_snr, _CURVE), measure_shares(real, snr, _CURVE), context.seed_snr)
     rows = _tabulate(measure_shares(found, true_snr, empty=True), measure_shares(real, snr, empty=True))
     return Panel("Completeness and reliability", join([intro, body, rows]))
-
-
-def compare_fields(
-    context: Context, table: str, truth: dict[str, NDArray[Any]], radius: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Match field by field where the truth says which field a row is in, else all at once.
-
-    Parameters
-    ----------
-    context : Context
-        Of the report.
-    table : str
-        What to compare.
-    truth : dict
-        With ra, dec, and snr or peak_flux and local_rms; perhaps ``field`` and ``extent``.
-    radius : float
-        arcsec.
-
-    Returns
-    -------
-    found, real, true_snr, snr : ndarray
-        For the rows of the truth, of the catalogue, of the truth, and of the catalogue.
-    """
-    rows = {c: context.column(table, c) for c in ("ra", "dec", "snr")}
-    by_field = "field" in truth
-    field = context.column(table, "field")
-    flags = context.column(table, "flags")
-    pieces = []
-    for name in context.release.fields if by_field else [""]:
-        # Within a field all rows count; over all fields a duplicate would pass for a false one.
-        best = (flags.astype(int) & 512) == 0 if len(flags) else np.ones(len(field), bool)
-        ours = (field == name) if by_field else best
-        theirs = truth["field"] == name if by_field else np.ones(len(truth["ra"]), bool)
-        one = {c: values[ours] for c, values in rows.items()}
-        two = {c: values[theirs] for c, values in truth.items()}
-        result = compare_with_truth(one, two, radius=radius)
-        pieces.append((result.found, result.real, two["snr"], one["snr"]))
-    found, real, true_snr, snr = (np.concatenate(part) for part in zip(*pieces, strict=True))
-    return found, real, true_snr, snr
 
 
 def add_noise(context: Context, truth: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -108,7 +76,8 @@ def _sample_rms(
 ) -> None:
     """Write the lowest rms of any field at each position into ``rms``."""
     field = context.release.field(name).info
-    near = np.flatnonzero(truth["field"] == name) if "field" in truth else np.arange(len(rms))
+    # Positions on the far side of the sky have no pixel.
+    near = find_near(field, truth["ra"], truth["dec"])
     x, y = field.wcs.all_world2pix(truth["ra"][near], truth["dec"][near], 0)
     ny, nx = field.shape
     inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
@@ -116,6 +85,15 @@ def _sample_rms(
     row = (y[inside] * thin.shape[0] / ny).astype(int).clip(0, thin.shape[0] - 1)
     column = (x[inside] * thin.shape[1] / nx).astype(int).clip(0, thin.shape[1] - 1)
     rms[near[inside]] = np.fmin(rms[near[inside]], thin[row, column])
+
+
+def find_near(field: Field, ra: NDArray[Any], dec: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the rows of positions (deg) that may lie in a field: within half its diagonal, and some."""
+    ny, nx = field.shape
+    middle = field.wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0)
+    one, many = make_vectors([middle[0]], [middle[1]]), make_vectors(ra, dec)
+    reach = np.deg2rad(0.6 * np.hypot(ny, nx) * field.pixel_scale / 3600.0)
+    return np.flatnonzero(many @ one[0] > np.cos(min(reach, np.pi)))
 
 
 def _draw(complete: tuple[Bin, ...], reliable: tuple[Bin, ...], threshold: float) -> Markup:
@@ -129,12 +107,15 @@ def _draw(complete: tuple[Bin, ...], reliable: tuple[Bin, ...], threshold: float
 
 
 def _draw_shares(axis: Axes, bins: tuple[Bin, ...], color: str, label: str, title: str) -> None:
+    axis.set_title(title)
+    if not bins:
+        axis.text(0.5, 0.5, "Nothing to count", transform=axis.transAxes, ha="center", color=GREY)
+        return
     middle = np.array([np.sqrt(b.low * b.high) for b in bins])
     value, low, high = (np.array([getattr(b.share, c) for b in bins]) for c in ("value", "low", "high"))
     error = np.clip(np.stack([value - low, high - value]), 0.0, 1.0)
     axis.errorbar(middle, value, yerr=error, fmt="o-", ms=4, color=color, lw=1.2)
     axis.set(xscale="log", xlabel=label, ylabel="Share", ylim=(min(0.9, low.min() - 0.05), 1.02))
-    axis.set_title(title)
     label_plainly(axis.xaxis)
 
 

@@ -1,0 +1,38 @@
+"""The tables of columns in ``docs/outputs.md``: ``python -m survey_ml.export.columns_page docs/outputs.md``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from survey_ml.columns import columns_of, table_names
+
+BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
+_SAME = {"inverted": "components"}
+
+
+def format_columns() -> str:
+    """Return one Markdown table for each built-in table."""
+    pieces = []
+    for name in table_names():
+        if name in _SAME:
+            pieces.append(f"### {name}\n\nThe columns of `{_SAME[name]}`.")
+            continue
+        rows = [
+            f"| `{c.name}` | {c.dtype} | {c.unit} | `{c.ucd}` | {c.description} |" for c in columns_of(name)
+        ]
+        head = "| column | type | unit | UCD | what it is |\n|---|---|---|---|---|"
+        pieces.append("\n".join([f"### {name}\n", head, *rows]))
+    return "\n\n".join(pieces)
+
+
+def fill_page(text: str) -> str:
+    """Return a page with the tables put between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{format_columns()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(fill_page(page.read_text(encoding="utf-8")), encoding="utf-8")
