@@ -113,8 +113,8 @@ class _Builder:
                 "a release file lists fields by pattern",
             )
         self.lines.setdefault(path, node.start_mark.line + 1)
-        kind = {yaml.SequenceNode: "seq", yaml.MappingNode: "map"}.get(type(node))
-        if kind and node.tag != f"tag:yaml.org,2002:{kind}":
+        kind = "seq" if isinstance(node, yaml.SequenceNode) else "map"
+        if isinstance(node, yaml.CollectionNode) and node.tag != f"tag:yaml.org,2002:{kind}":
             raise ConfigError(f"{self._place(node)}: the tag {node.tag} is not allowed", "take it out")
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]

@@ -80,6 +80,7 @@ def _describe(
                 "frequency_hz": source.field.frequency,
                 "pixel_arcsec": source.field.pixel_scale,
                 "factor_to_jy": source.scale,
+                "notes": source.notes,
             }
             for source in sources
         ],
@@ -108,6 +109,13 @@ def _print(graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], c
         click.echo(format_table(("field", "pixels", "beam / arcsec", "pixel / arcsec", "MHz"), rows))
     if len(sources) > len(shown):
         click.echo(f"... and {len(sources) - len(shown)} more fields")
+    noted: dict[str, list[str]] = {}
+    for source in sources:
+        for note in source.notes:
+            noted.setdefault(note, []).append(source.field.name)
+    for note, names in noted.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        click.echo(f"note: field {', '.join(names[:3])}{more}: {note}")
     click.echo("\nstages:")
     click.echo("  " + graph.to_text().replace("\n", "\n  "))
     click.echo(

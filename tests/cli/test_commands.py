@@ -57,6 +57,16 @@ def test_check_as_json(call, release):
     assert found["set_aside"] == []
 
 
+def test_check_says_where_a_header_wins_over_a_default(call, release):
+    text = release.read_text() + "defaults: {beam_arcsec: [20.0, 20.0, 0.0]}\n"
+    release.write_text(text)
+    answer = call("check", release, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["fields"][0]["beam_arcsec"][0] == pytest.approx(8.0)
+    assert "beam" in " ".join(answer.json["fields"][0]["notes"])
+    assert "note: field east, west: " in call("check", release).out
+
+
 def test_check_mermaid_is_the_graph_and_nothing_else(call, release):
     answer = call("check", release, "--mermaid")
     assert answer.out.startswith("graph LR\n")
