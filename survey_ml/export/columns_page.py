@@ -1,4 +1,4 @@
-"""The tables of columns in ``docs/outputs.md``: ``python -m survey_ml.export.columns_page docs/outputs.md``."""
+"""The column tables of a page: ``python -m survey_ml.export.columns_page docs/outputs.md``."""
 
 from __future__ import annotations
 

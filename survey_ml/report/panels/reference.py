@@ -52,8 +52,8 @@ def _spread(values: NDArray[np.float64]) -> float:
 def _draw(pairs: ReferenceComparison, snr: NDArray[np.float64], radius: float) -> Markup:
     east, north, ratio = pairs.offset_east, pairs.offset_north, pairs.flux_ratio
     figure, (left, right) = make_figure(1, 2, height=4.2)
-    dot = {"ms": 3 if len(east) > 300 else 6, "alpha": 0.5, "color": BLUE, "mew": 0}
-    left.plot(east, north, ".", **dot)
+    dot = 3 if len(east) > 300 else 6
+    left.plot(east, north, ".", ms=dot, alpha=0.5, color=BLUE, mew=0)
     left.axhline(0, color=GREY, lw=0.8)
     left.axvline(0, color=GREY, lw=0.8)
     middle = float(np.median(east)), float(np.median(north))
@@ -64,7 +64,7 @@ def _draw(pairs: ReferenceComparison, snr: NDArray[np.float64], radius: float) -
     left.set_title("Position: this release less the reference")
     left.legend(loc="upper right")
     good = np.isfinite(ratio) & (ratio > 0)
-    right.plot(snr[good], ratio[good], ".", **dot)
+    right.plot(snr[good], ratio[good], ".", ms=dot, alpha=0.5, color=BLUE, mew=0)
     right.axhline(1, color=GREY, lw=0.8)
     if good.any():
         median = float(np.median(ratio[good]))
