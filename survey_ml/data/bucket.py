@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import fsspec.asyn
 
 from survey_ml.data.disk import MARKER
 from survey_ml.data.failures import describe_failure
@@ -74,15 +76,35 @@ class Bucket:
 
     def measure(self, paths: Sequence[str]) -> dict[str, int | None]:
         """Return the size of each object; None for those that are missing."""
+        try:
+            found = self._ask_all([self._full(path) for path in paths])
+        except Exception as error:
+            raise describe_failure(error, self.root, "read") from error
         sizes: dict[str, int | None] = {}
-        for path in paths:
-            try:
-                sizes[path] = int(self._files.info(self._full(path))["size"])
-            except _MISSING:
+        for path, answer in zip(paths, found, strict=True):
+            if isinstance(answer, _MISSING):
                 sizes[path] = None
-            except Exception as error:
-                raise describe_failure(error, self.locate(path), "read") from error
+            elif isinstance(answer, BaseException):
+                raise describe_failure(answer, self.locate(path), "read") from answer
+            else:
+                sizes[path] = int(answer["size"])
         return sizes
+
+    def _ask_all(self, paths: Sequence[str]) -> list[Any]:
+        """Return the description of each object, or the exception; all requests in flight together."""
+        if not self._files.async_impl:
+            answers: list[Any] = []
+            for path in paths:
+                try:
+                    answers.append(self._files.info(path))
+                except Exception as error:
+                    answers.append(error)
+            return answers
+
+        async def gather() -> list[Any]:
+            return await asyncio.gather(*(self._files._info(path) for path in paths), return_exceptions=True)
+
+        return fsspec.asyn.sync(self._files.loop, gather)
 
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of an object; None when it is missing."""

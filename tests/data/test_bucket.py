@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 
 import numpy as np
 import pytest
-from small_release import CORE, commit_image, list_tiles, make_field, make_store
+from fits_files import make_image, write_image
+from small_release import CORE, commit_image, list_tiles, make_config, make_field, make_store
 
 from survey_ml.data.commit import (
     Unit,
@@ -20,10 +22,12 @@ from survey_ml.data.commit import (
     remove_commit,
     write_commit,
 )
+from survey_ml.data.ingest import close_readers, ingest_tile
+from survey_ml.data.inputs import find_sources, hash_input
 from survey_ml.data.release import Release
 from survey_ml.data.store import ReleaseStore
 from survey_ml.errors import DamagedError, StoreError
-from survey_ml.field import Window
+from survey_ml.field import Window, split_tiles
 from survey_ml.products import table
 
 moto_server = pytest.importorskip("moto.server")
@@ -154,3 +158,44 @@ def test_an_unknown_protocol_tells_what_to_install():
     with pytest.raises(StoreError) as caught:
         ReleaseStore("nonsense://somewhere/out")
     assert "nonsense" in caught.value.message
+
+
+def test_images_are_read_from_the_bucket(url, tmp_path):
+    path = write_image(tmp_path / "north.fits")
+    folder = url.rpartition("/")[0]
+    s3fs.S3FileSystem().put(str(path), f"{folder}/in/north.fits")
+    sources, aside = find_sources(
+        make_config(tmp_path, fields=[f"{folder}/in/*.fits", f"{folder}/in/gone.fits"])
+    )
+    assert [source.field.name for source in sources] == ["north"]
+    assert len(aside) == 1 and "gone.fits" in aside[0].cause
+    tile = split_tiles(sources[0].field.shape, CORE, 0)[1]
+    pixels, _ = ingest_tile(sources[0], tile)
+    close_readers()
+    assert np.array_equal(pixels, make_image()[tile.core.slices], equal_nan=True)
+    store = make_store(url)
+    assert hash_input(sources[0], store) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert ReleaseStore(url).checksums[sources[0].path]["size"] == path.stat().st_size
+
+
+def test_many_sizes_are_asked_for_at_once(url):
+    store = make_store(url)
+    for number in range(5):
+        store.medium.replace(f"x/{number}", bytes(number))
+    paths = [f"x/{number}" for number in range(7)]
+    assert store.medium.measure(paths) == {f"x/{n}": n if n < 5 else None for n in range(7)}
+
+
+def test_any_fsspec_url_will_do(pixels):
+    """A file system without an asynchronous client, such as fsspec's own memory."""
+    store = make_store("memory://release/out")
+    commit_image(store, pixels)
+    assert np.array_equal(store.read("north", "image", Window(0, 150, 0, 100)), pixels)
+    unit = Unit("north", "s", "field")
+    commit = write_commit(
+        store, unit, "k" * 64, made_by={}, tables={"mine": ({"n": np.arange(2)}, table("mine"))}
+    )
+    assert check_commit(store, commit, deep=True) == ""
+    assert list_commits(store)[unit].files == commit.files
+    store.medium.remove(next(iter(commit.files)))
+    assert "is missing" in check_commit(store, commit)
