@@ -155,6 +155,8 @@ class PrefectExecutor:
         if not self._lost:
             self._lost = True
             logger.warning("the Prefect API is lost (%s); the run goes on without it", why)
+            # What it has to say of it, it says with tracebacks.
+            logging.getLogger("prefect").setLevel(logging.CRITICAL + 1)
             drop_events()
 
     def close(self) -> None:
@@ -217,6 +219,7 @@ def _call_flow(function: Callable[[str, str], Any], name: str, out: str, url: st
     from prefect.task_runners import ThreadPoolTaskRunner
 
     EventsWorker.set_client_override(None)
+    logging.getLogger("prefect").setLevel(logging.WARNING)
     # The environment rules only where Prefect was not imported before; this rules always.
     with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
         process = flow(
