@@ -30,6 +30,8 @@ def show_noise(context: Context) -> Panel | None:
 def _draw_maps(context: Context, names: list[str]) -> Markup:
     shapes = [context.release.field(name).info.shape for name in names]
     figure, axes = make_grid(len(names), aspect=float(np.median([ny / nx for ny, nx in shapes])) * 0.82)
+    # The layout does not know of the inset colour bars.
+    figure.set_layout_engine("constrained", wspace=0.1)
     for name, axis in zip(names, axes, strict=True):
         field = context.release.field(name).info
         rms = context.thin(name, "rms", 500) * 1e6
