@@ -43,7 +43,7 @@ def _draw_maps(context: Context, names: list[str]) -> Markup:
         drawn = axis.imshow(
             shown, origin="lower", extent=extent, cmap="cividis", vmin=low, vmax=max(high, low * 1.001)
         )
-        axis.set_title(shorten(name), parse_math=False, fontsize=8.5)
+        axis.set_title(shorten(name, 20), parse_math=False, fontsize=8.5)
         set_offsets(axis, field, extent)
         # Inset axes are as tall as the image, whatever its shape.
         bar = figure.colorbar(drawn, cax=axis.inset_axes((1.03, 0.0, 0.05, 1.0)))
