@@ -1,4 +1,4 @@
-"""Does a window show enough of the field for what its tile must measure?"""
+"""Whether a window shows enough of the field for what its tile must measure."""
 
 from __future__ import annotations
 

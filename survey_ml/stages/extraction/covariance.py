@@ -146,7 +146,7 @@ def measure_shape_excess(
     residual: NDArray[Any],
     out: NDArray[Any],
 ) -> float:
-    """Score test: how significantly does one point component differ from the beam's shape?
+    """Test how significantly one point component differs from the beam's shape (a score test).
 
     One Gauss-Newton step of the free model from the point solution estimates the shape; its
     covariance under the point model makes the statistic chi^2 with 3 degrees of freedom

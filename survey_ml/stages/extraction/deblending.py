@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.covariance import measure_shape_excess
 from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR, fit_components, select_pixels
-from survey_ml.stages.extraction.model import FREE, POINT, add_component, area_ratio
+from survey_ml.stages.extraction.model import FREE, FWHM, POINT, add_component, area_ratio
 from survey_ml.stages.extraction.settings import BOUNDED, FROM_RESIDUAL, Settings
 
 REACH = 5.0
@@ -64,9 +64,7 @@ def fit_with_apertures(
     status = SINGULAR
     pixels = select_pixels(theta, kinds, n, valid, radii, least)
     for _ in range(4):
-        status = fit_components(
-            theta, kinds, n, data, weight, pixels, anchor, settings.stray, lowest, highest
-        )
+        status = fit_components(theta, kinds, n, data, weight, pixels, anchor, lowest, highest)
         if status == SINGULAR:
             break
         again = select_pixels(theta, kinds, n, valid, radii, least)
@@ -117,16 +115,80 @@ def refit(
 
 
 @njit(cache=True, nogil=True)
+def start_component(
+    residual: NDArray[Any],
+    own: NDArray[Any],
+    row: int,
+    column: int,
+    beam: NDArray[Any],
+    settings: Settings,
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    k: int,
+) -> None:
+    """Start component ``k`` at a pixel: as a point, or as wide as the region above half of it.
+
+    The second moments of a Gaussian's pixels above half its peak are ``1 - ln 2`` of its own.
+    """
+    ny, nx = own.shape
+    half = 0.5 * residual[row, column]
+    seen = np.zeros((ny, nx), np.bool_)
+    stack = np.empty(ny * nx, np.int64)
+    stack[0] = row * nx + column
+    seen[row, column] = True
+    end = 1
+    total = sx = sy = xx = xy = yy = 0.0
+    while end > 0:
+        end -= 1
+        y, x = stack[end] // nx, stack[end] % nx
+        dx, dy = x - column, y - row
+        value = residual[y, x]
+        total += value
+        sx += value * dx
+        sy += value * dy
+        xx += value * dx * dx
+        xy += value * dx * dy
+        yy += value * dy * dy
+        for v in range(max(0, y - 1), min(ny, y + 2)):
+            for u in range(max(0, x - 1), min(nx, x + 2)):
+                if not seen[v, u] and own[v, u] and residual[v, u] > half:
+                    seen[v, u] = True
+                    stack[end] = v * nx + u
+                    end += 1
+    sx /= total
+    sy /= total
+    xx = (xx / total - sx * sx) / 0.307
+    xy = (xy / total - sx * sy) / 0.307
+    yy = (yy / total - sy * sy) / 0.307
+    det = xx * yy - xy * xy
+    theta[k, 0] = residual[row, column]
+    anchor[k, 2] = settings.stray
+    if det * (beam[0] * beam[2] - beam[1] * beam[1]) > settings.extent**2:
+        kinds[k] = FREE
+        theta[k, 1], theta[k, 2] = column + sx, row + sy
+        theta[k, 3], theta[k, 4], theta[k, 5] = yy / det, -xy / det, xx / det
+        anchor[k, 2] += sqrt(sqrt(det))
+    else:
+        kinds[k] = POINT
+        theta[k, 1], theta[k, 2] = column, row
+        theta[k, 3:] = beam
+    anchor[k, :2] = theta[k, 1:3]
+
+
+@njit(cache=True, nogil=True)
 def free_shapes(
     theta: NDArray[Any],
     kinds: NDArray[Any],
     anchor: NDArray[Any],
     flags: NDArray[Any],
     shapes: NDArray[Any],
+    seeds: NDArray[Any],
     n: int,
     data: NDArray[Any],
     weight: NDArray[Any],
     valid: NDArray[Any],
+    own: NDArray[Any],
     beam: NDArray[Any],
     acf: NDArray[Any],
     settings: Settings,
@@ -167,7 +229,18 @@ def free_shapes(
                 continue
             kept = theta[:n].copy()
             kinds[k] = FREE
-            if refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual) != CONVERGED:
+            status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
+            if status != CONVERGED:
+                # On a plateau the pixels of one beam have no curvature: start from its extent.
+                theta[:n] = kept
+                subtract_components(data, theta, n, residual)
+                add_component(residual, theta[k], 1.0, REACH)
+                start_component(
+                    residual, own, seeds[k, 0], seeds[k, 1], beam, settings, theta, kinds, anchor, k
+                )
+                if kinds[k] == FREE:
+                    status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
+            if status != CONVERGED or kinds[k] == POINT:
                 theta[:n] = kept
                 kinds[k] = POINT
                 flags[k] |= BOUNDED
@@ -220,6 +293,18 @@ def nearest_free_pixel(own: NDArray[Any], seeds: NDArray[Any], n: int, y: float,
 
 
 @njit(cache=True, nogil=True)
+def stands_apart(theta: NDArray[Any], n: int, k: int, beam: NDArray[Any], apart: float) -> bool:
+    """Whether component ``k`` of ``n`` is ``apart`` beam FWHM or more from every other."""
+    for j in range(n):
+        if j == k:
+            continue
+        dx, dy = theta[j, 1] - theta[k, 1], theta[j, 2] - theta[k, 2]
+        if beam[0] * dx * dx + 2.0 * beam[1] * dx * dy + beam[2] * dy * dy < (apart * FWHM) ** 2:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
 def split_shape(theta: NDArray[Any], k: int, new: int, beam: NDArray[Any], anchor: NDArray[Any]) -> bool:
     """Replace the shape of component ``k`` by two points with the same moments (``k``, ``new``).
 
@@ -244,7 +329,7 @@ def split_shape(theta: NDArray[Any], k: int, new: int, beam: NDArray[Any], ancho
         theta[index, 1] = x + sign * along * np.cos(angle)
         theta[index, 2] = y + sign * along * np.sin(angle)
         theta[index, 3:] = beam
-        anchor[index] = theta[index, 1:3]
+        anchor[index, :2] = theta[index, 1:3]
     return True
 
 
@@ -276,6 +361,7 @@ def split_elongated(
         chi2 = sum_island(residual, weight, own)
         if not split_shape(theta, k, n, beam, anchor):
             continue
+        anchor[k, 2], anchor[n, 2] = settings.stray, settings.stray
         kinds[k], kinds[n] = POINT, POINT
         flags[n] = FROM_RESIDUAL
         status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
@@ -286,6 +372,7 @@ def split_elongated(
             status == CONVERGED
             and drop > settings.split_gain
             and row >= 0
+            and stands_apart(theta, n + 1, n, beam, settings.apart)
             and theta[k, 0] > 0.0
             and theta[n, 0] > faintest / weight[row, column]
             and theta[k, 0] > faintest / weight[row, column]
@@ -298,13 +385,13 @@ def split_elongated(
                 swap = theta[k].copy()
                 theta[k] = theta[n]
                 theta[n] = swap
-                anchor[k] = theta[k, 1:3]
-                anchor[n] = theta[n, 1:3]
+                anchor[k, :2] = theta[k, 1:3]
+                anchor[n, :2] = theta[n, 1:3]
                 row, column = nearest_free_pixel(own, seeds, n, theta[n, 2], theta[n, 1])
             seeds[n, 0], seeds[n, 1] = row, column
             n += 1
             free_shapes(
-                theta, kinds, anchor, flags, shapes, n, data, weight, valid, beam, acf,
+                theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,
                 settings, residual,
             )  # fmt: skip
         else:
@@ -342,21 +429,19 @@ def add_from_residual(
         before, kinds_before, anchor_before = theta.copy(), kinds.copy(), anchor.copy()
         flags_before, shapes_before = flags.copy(), shapes.copy()
         chi2 = sum_island(residual, weight, own)
-        theta[n, 0] = residual[row, column]
-        theta[n, 1], theta[n, 2] = column, row
-        theta[n, 3:] = beam
-        anchor[n, 0], anchor[n, 1] = column, row
-        kinds[n] = POINT
+        start_component(residual, own, row, column, beam, settings, theta, kinds, anchor, n)
+        wanted = settings.gain * (2.0 if kinds[n] == FREE else 1.0)
         flags[n] = FROM_RESIDUAL
         seeds[n, 0], seeds[n, 1] = row, column
         status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
         free_shapes(
-            theta, kinds, anchor, flags, shapes, n + 1, data, weight, valid, beam, acf,
+            theta, kinds, anchor, flags, shapes, seeds, n + 1, data, weight, valid, own, beam, acf,
             settings, residual,
         )  # fmt: skip
         drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
         least = settings.seed * 0.7 / weight[row, column]
-        if status == SINGULAR or drop < settings.gain or theta[n, 0] < least:
+        apart = kinds[n] == FREE or stands_apart(theta, n + 1, n, beam, settings.apart)
+        if status == SINGULAR or drop < wanted or theta[n, 0] < least or not apart:
             theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before
             flags[:], shapes[:] = flags_before, shapes_before
             subtract_components(data, theta, n, residual)

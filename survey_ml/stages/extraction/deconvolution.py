@@ -69,11 +69,13 @@ def measure_axes(shape: NDArray[np.float64], covariance: NDArray[np.float64]) ->
             linear = 0.5 * error / length
         # The square root is steep near zero, where the linear error would be anything.
         bounded = np.sqrt(np.maximum(value, 0.0) + error) - length
-        lengths += [FWHM * length, FWHM * np.where(value > error, linear, bounded)]
+        lengths.append((FWHM * length, FWHM * np.where(value > error, linear, bounded)))
     with np.errstate(divide="ignore", invalid="ignore"):
         turn = np.degrees(errors[2] / (2.0 * half))
     turn = np.where(errors[2] > 0.0, np.fmin(turn, ANGLE_LIMIT), 0.0)
-    return Axes(*lengths, np.degrees(angle) % 180.0, turn, mean + half, errors[0])
+    (major, major_err), (minor, minor_err) = lengths
+    pa = np.degrees(angle) % 180.0
+    return Axes(major, major_err, minor, minor_err, pa, turn, mean + half, errors[0])
 
 
 def limit_size(variance: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ CONVERGED, UNCONVERGED, SINGULAR = 0, 1, 2
 
 @njit(cache=True, nogil=True)
 def count_parameters(kinds: NDArray[Any], n: int) -> int:
-    """Number of parameters of ``n`` components: three for a point, six for a free shape."""
+    """Count the parameters of ``n`` components: three for a point, six for a free shape."""
     p = 0
     for k in range(n):
         if kinds[k] != FIXED:
@@ -65,9 +65,9 @@ def select_pixels(
         det = row[3] * row[5] - row[4] * row[4]
         limit = max(radii[kinds[k]] ** 2, least[kinds[k]] ** 2 * sqrt(det))
         hx, hy = span_ellipse(row[3], row[4], row[5], sqrt(limit))
-        for y in range(max(0, int(ceil(row[2] - hy))), min(ny - 1, int(row[2] + hy)) + 1):
+        for y in range(max(0, ceil(row[2] - hy)), min(ny - 1, int(row[2] + hy)) + 1):
             dy = y - row[2]
-            for x in range(max(0, int(ceil(row[1] - hx))), min(nx - 1, int(row[1] + hx)) + 1):
+            for x in range(max(0, ceil(row[1] - hx)), min(nx - 1, int(row[1] + hx)) + 1):
                 dx = x - row[1]
                 q = row[3] * dx * dx + 2.0 * row[4] * dx * dy + row[5] * dy * dy
                 if q <= limit and valid[y, x] and not chosen[y, x]:
@@ -186,7 +186,6 @@ def fit_components(
     weight: NDArray[Any],
     pixels: NDArray[Any],
     anchor: NDArray[Any],
-    stray: float,
     lowest: float,
     highest: float,
 ) -> int:
@@ -202,8 +201,8 @@ def fit_components(
         Image and ``1 / rms``.
     pixels : (m, 2) int64
         Pixels that count.
-    anchor : (k, 2) float64
-        Starting ``(x, y)``; a component may not go further than ``stray`` pixels from it.
+    anchor : (k, 3) float64
+        Starting ``(x, y)``, and how far from it the component may go, in pixels.
     lowest, highest : float
         Bounds on the eigenvalues of the precision matrices.
 
@@ -244,7 +243,7 @@ def fit_components(
                     trial[k, j] = theta[k, j] + (step[p0 + j] if j < width else 0.0)
                 p0 += width
                 off = (trial[k, 1] - anchor[k, 0]) ** 2 + (trial[k, 2] - anchor[k, 1]) ** 2
-                if off > stray * stray:
+                if off > anchor[k, 2] ** 2:
                     allowed = False
                 if width == 6 and not shape_is_valid(trial[k, 3], trial[k, 4], trial[k, 5], lowest, highest):
                     allowed = False

@@ -25,13 +25,13 @@ def _find_root(parent: NDArray[Any], k: int) -> int:
 def _stays_above(theta: NDArray[Any], n: int, i: int, j: int, weight: NDArray[Any], flood: float) -> bool:
     """Whether the model stays above the flood level along the line between two components."""
     dx, dy = theta[j, 1] - theta[i, 1], theta[j, 2] - theta[i, 2]
-    steps = int(ceil(2.0 * sqrt(dx * dx + dy * dy)))
+    steps = ceil(2.0 * sqrt(dx * dx + dy * dy))
     ny, nx = weight.shape
     for s in range(1, steps):
         x = theta[i, 1] + dx * s / steps
         y = theta[i, 2] + dy * s / steps
-        column = min(max(int(round(x)), 0), nx - 1)
-        row = min(max(int(round(y)), 0), ny - 1)
+        column = min(max(round(x), 0), nx - 1)
+        row = min(max(round(y), 0), ny - 1)
         if evaluate(theta, n, x, y) * weight[row, column] < flood:
             return False
     return True
@@ -39,7 +39,7 @@ def _stays_above(theta: NDArray[Any], n: int, i: int, j: int, weight: NDArray[An
 
 @njit(cache=True, nogil=True)
 def group_components(theta: NDArray[Any], n: int, weight: NDArray[Any], flood: float) -> NDArray[Any]:
-    """Number the source of each component of an island.
+    """Give each component of an island the number of its source.
 
     Two components join when the model along the line between them stays above ``flood`` rms and
     they are nearer than half the sum of their FWHMs along that line; joins are transitive.

@@ -79,7 +79,7 @@ def _flag_position(
     box: tuple[int, int, int, int],
     near: float,
 ) -> int:
-    """Flags of a component for blank pixels near it and under its model.
+    """Set the flags of a component for blank pixels near it and under its model.
 
     ``row`` is in patch coordinates, the patch starting at ``(y0, x0)`` of ``image``; ``near`` is
     the distance in pixels that counts as near. Nothing outside ``box`` (``y0, y1, x0, x1``) is
@@ -90,8 +90,8 @@ def _flag_position(
     hx, hy = span_ellipse(row[3], row[4], row[5], 3.0)
     hx, hy = max(hx, near), max(hy, near)
     inside = total = 0.0
-    for y in range(max(-y0 + box[0], int(ceil(row[2] - hy))), min(box[1] - y0, int(row[2] + hy) + 1)):
-        for x in range(max(-x0 + box[2], int(ceil(row[1] - hx))), min(box[3] - x0, int(row[1] + hx) + 1)):
+    for y in range(max(-y0 + box[0], ceil(row[2] - hy)), min(box[1] - y0, int(row[2] + hy) + 1)):
+        for x in range(max(-x0 + box[2], ceil(row[1] - hx)), min(box[3] - x0, int(row[1] + hx) + 1)):
             dx, dy = x - row[1], y - row[2]
             q = row[3] * dx * dx + 2.0 * row[4] * dx * dy + row[5] * dy * dy
             v, u = y + y0, x + x0
@@ -203,7 +203,7 @@ def fit_island(
     flags = np.zeros(room, np.int64)
     shapes = np.full((room, 9), np.nan)
     seeds = np.zeros((room, 2), np.int64)
-    anchor = np.zeros((room, 2))
+    anchor = np.full((room, 3), settings.stray)
     for k in range(n):
         y, x = peaks[k, 0], peaks[k, 1]
         theta[k, 0] = data[y, x]
@@ -225,7 +225,10 @@ def fit_island(
     n = _drop_faint(
         theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, beam, settings, residual
     )
-    free_shapes(theta, kinds, anchor, flags, shapes, n, data, weight, valid, beam, acf, settings, residual)
+    free_shapes(
+        theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,
+        settings, residual,
+    )  # fmt: skip
     if n <= settings.max_joint and not large:
         n = split_elongated(
             theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,

@@ -48,9 +48,9 @@ def add_component(patch: NDArray[Any], row: NDArray[Any], sign: float, reach: fl
     ny, nx = patch.shape
     hx, hy = span_ellipse(row[3], row[4], row[5], reach)
     limit = reach * reach
-    y0 = max(0, int(ceil(row[2] - hy)))
+    y0 = max(0, ceil(row[2] - hy))
     y1 = min(ny - 1, int(row[2] + hy))
-    x0 = max(0, int(ceil(row[1] - hx)))
+    x0 = max(0, ceil(row[1] - hx))
     x1 = min(nx - 1, int(row[1] + hx))
     for y in range(y0, y1 + 1):
         dy = y - row[2]
@@ -111,9 +111,9 @@ def render_components(
     for k in range(theta.shape[0]):
         row = theta[k]
         hx, hy = span_ellipse(row[3], row[4], row[5], reach)
-        y0 = max(max(top, boxes[k, 0]), int(ceil(row[2] - hy)))
+        y0 = max(max(top, boxes[k, 0]), ceil(row[2] - hy))
         y1 = min(min(top + ny, boxes[k, 1]) - 1, int(row[2] + hy))
-        x0 = max(max(left, boxes[k, 2]), int(ceil(row[1] - hx)))
+        x0 = max(max(left, boxes[k, 2]), ceil(row[1] - hx))
         x1 = min(min(left + nx, boxes[k, 3]) - 1, int(row[1] + hx))
         for y in range(y0, y1 + 1):
             dy = y - row[2]

@@ -93,6 +93,8 @@ def make_settings(
         max_joint=options.max_joint,
         max_pixels=options.max_island_px,
         stray=measure_fwhm(beam),
+        extent=2.0,
+        apart=0.6,
         max_scale=options.max_size_beams,
     )
 

@@ -33,7 +33,7 @@ def locate(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[
 
 
 def measure_jacobians(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Derivatives of the offsets to the east and north, in arcsec, by x and y, in pixels.
+    """Measure the derivatives of the offsets to the east and north, in arcsec, by x and y, in pixels.
 
     Central differences over one pixel, of unit vectors, so that neither the pole nor the
     meridian is special.

@@ -42,6 +42,10 @@ class Settings(NamedTuple):
         joint fit, and pixels above which an island's rest is described by moments.
     stray : float
         How far a component may move from its start.
+    extent : float
+        Area above half maximum, in beams, from which a component starts with a shape of its own.
+    apart : float
+        Least distance, in beam FWHM, of a point found in the residual from other components.
     max_scale : float
         Largest FWHM of a component in beams.
     """
@@ -64,4 +68,6 @@ class Settings(NamedTuple):
     max_joint: int
     max_pixels: int
     stray: float
+    extent: float
+    apart: float
     max_scale: float

@@ -177,8 +177,9 @@ def extract(
         & (boxes[:, 2] - pad < columns.stop)
         & (boxes[:, 3] + pad > columns.start)
     )
-    places = islands.peak_x[chosen] + float(window.x0), islands.peak_y[chosen] + float(window.y0)
-    beams = beam_precision(field.beam, measure_jacobians(field.wcs, *places))
+    peak_x = islands.peak_x[chosen].astype(np.float64) + window.x0
+    peak_y = islands.peak_y[chosen].astype(np.float64) + window.y0
+    beams = beam_precision(field.beam, measure_jacobians(field.wcs, peak_x, peak_y))
     measured = measure(
         image, background, rms, labels, boxes[chosen], chosen + 1, beams, acf, pad,
         (window.y0, window.x0), make_settings(options, geometry.beam, acf),
