@@ -108,7 +108,7 @@ def count_pybdsf(sky: SimulatedSky) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = write_image(Path(folder) / "noise.fits", sky.image, sky.field)
         tables, _, _ = find_gaussians(
-            [path], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30]
+            [path], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30], frequency=1.4e9
         )
     return len(tables[0]["ra"])
 

@@ -66,7 +66,7 @@ def main() -> int:
         costs["survey-ml run"] = _best(lambda: _run_release(folder, image, 1), options.repeat)
         if not options.no_peer:
             _, _, costs["PyBDSF"] = find_gaussians(
-                [image], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30]
+                [image], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30], frequency=1.4e9
             )
     million = options.size**2 / 1e6
     report.add_table(

@@ -52,7 +52,7 @@ def run_child(arguments: Sequence[str], *, check: bool = True) -> Cost:
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
+            env=_make_environment(),
             preexec_fn=_use_one_core,
         )
         _, status, used = os.wait4(child.pid, 0)
@@ -68,3 +68,9 @@ def run_child(arguments: Sequence[str], *, check: bool = True) -> Cost:
 def _use_one_core() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def _make_environment() -> dict[str, str]:
+    """Return this process's environment: one thread, and byte code kept as Python does by default."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **ONE_THREAD, "PYTHONPATH": str(ROOT)}

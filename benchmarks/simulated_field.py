@@ -99,7 +99,7 @@ def observe_pybdsf(recipe: Recipe) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = write_image(Path(folder) / "sky.fits", sky.image, sky.field)
         tables, _, _ = find_gaussians(
-            [path], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30]
+            [path], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30], frequency=1.4e9
         )
     return {"seed": recipe.seed, **pair(tables[0], sky, 4.0)}
 

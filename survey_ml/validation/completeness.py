@@ -100,7 +100,7 @@ def measure_share(flags: ArrayLike, z: float = 1.959964) -> Share:
     p = k / n
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Share(k, n, p, max(0.0, middle - half), min(1.0, middle + half))
+    return Share(k, n, p, 0.0 if k == 0 else middle - half, 1.0 if k == n else middle + half)
 
 
 def measure_shares(
