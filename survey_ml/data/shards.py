@@ -1,21 +1,27 @@
-"""One shard of a Zarr array, encoded in memory by Zarr's own codecs."""
+"""One shard of a Zarr array, encoded in memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
+import google_crc32c
 import numpy as np
 import zarr
+from numcodecs.blosc import Blosc, set_nthreads  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import MemoryStore
 
 from survey_ml.errors import PluginError
 
 CHUNK = 512
 """Largest side of an inner chunk in pixels: what a reader decodes for one pixel."""
+
+
+CODEC: Final = "lz4"
+LEVEL: Final = 5
+_BLOSC = Blosc(cname=CODEC, clevel=LEVEL, shuffle=Blosc.SHUFFLE)
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,8 @@ class Layout:
 @cache
 def use_one_core() -> None:
     """Keep Zarr and Blosc from starting threads: a worker has one core, and there are many."""
-    import numcodecs.blosc  # type: ignore[import-untyped]
-
     zarr.config.set({"threading.max_workers": 1, "async.concurrency": 4})
-    numcodecs.blosc.set_nthreads(1)
+    set_nthreads(1)
 
 
 def create_array(store: Any, shape: tuple[int, int], layout: Layout, **options: Any) -> zarr.Array:
@@ -65,7 +69,7 @@ def create_array(store: Any, shape: tuple[int, int], layout: Layout, **options: 
         dtype=layout.dtype,
         fill_value=layout.fill,
         filters=None,
-        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+        compressors=[BloscCodec(cname=CODEC, clevel=LEVEL, shuffle="shuffle"), Crc32cCodec()],
         dimension_names=("y", "x"),
         config={"write_empty_chunks": True},
         **options,
@@ -75,12 +79,21 @@ def create_array(store: Any, shape: tuple[int, int], layout: Layout, **options: 
 def encode_shard(values: NDArray[Any], layout: Layout) -> bytes:
     """Encode the pixels of one core as the bytes of its shard.
 
+    The layout is that of Zarr's ``sharding_indexed`` codec: the encoded chunks, then an index of
+    their places and a checksum of it. Zarr's own encoder gives the same chunks at twice the CPU
+    time, in copies and in threads that wait for each other.
+
     Parameters
     ----------
     values : ndarray, shape (ny, nx)
         The core; smaller than the shard at the edge of a field, where the rest is fill value.
     layout : Layout
         Of the array it belongs to.
+
+    Returns
+    -------
+    bytes
+        The content of the shard; the same for the same values.
 
     Raises
     ------
@@ -91,12 +104,30 @@ def encode_shard(values: NDArray[Any], layout: Layout) -> bytes:
         raise PluginError(
             f"an array has dtype {values.dtype}, {layout.dtype} was declared", "Return the declared dtype."
         )
-    ny, nx = values.shape
-    whole = values
-    if (ny, nx) != (layout.core, layout.core):
-        whole = np.full((layout.core, layout.core), layout.fill, dtype=layout.dtype)
-        whole[:ny, :nx] = values
-    memory = MemoryStore()
-    array = create_array(memory, (layout.core, layout.core), layout)
-    array[:, :] = np.ascontiguousarray(whole, dtype=layout.dtype)
-    return memory._store_dict["c/0/0"].to_bytes()
+    dtype = np.dtype(layout.dtype).newbyteorder("<")
+    side, across = layout.chunk, layout.core // layout.chunk
+    # A chunk that lies wholly beyond the field's edge is never read and not stored.
+    index = np.full((across, across, 2), np.iinfo(np.uint64).max, dtype="<u8")
+    pieces: list[bytes] = []
+    offset = 0
+    for row in range(across):
+        for column in range(across):
+            part = values[row * side : (row + 1) * side, column * side : (column + 1) * side]
+            if not part.size:
+                continue
+            if part.shape == (side, side):
+                chunk = np.ascontiguousarray(part, dtype=dtype)
+            else:
+                chunk = np.full((side, side), layout.fill, dtype=dtype)
+                chunk[: part.shape[0], : part.shape[1]] = part
+            data = _BLOSC.encode(chunk)
+            pieces += [data, _sum(data)]
+            index[row, column] = offset, len(data) + 4
+            offset += len(data) + 4
+    places = index.tobytes()
+    return b"".join([*pieces, places, _sum(places)])
+
+
+def _sum(data: bytes) -> bytes:
+    """Return the CRC-32C of bytes as Zarr stores it."""
+    return int(google_crc32c.value(data)).to_bytes(4, "little")

@@ -18,9 +18,11 @@ from small_release import (
     make_field,
     make_store,
 )
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
 
 from survey_ml.data.commit import Unit, list_commits, remove_commit, write_commit
-from survey_ml.data.shards import CHUNK, Layout, encode_shard
+from survey_ml.data.shards import CHUNK, Layout, create_array, encode_shard
 from survey_ml.data.source import Source
 from survey_ml.data.store import ReleaseStore
 from survey_ml.errors import ConfigError, DamagedError, StoreError
@@ -269,3 +271,41 @@ def test_a_chunk_divides_its_shard(core, chunk):
 def test_the_same_pixels_give_the_same_bytes():
     values = np.random.default_rng(2).standard_normal((50, 64)).astype(np.float32)
     assert encode_shard(values, Layout("float32", 64)) == encode_shard(values.copy(), Layout("float32", 64))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int32", "int64"])
+@pytest.mark.parametrize("shape", [(1024, 1024), (1000, 700), (300, 300), (512, 513), (1, 1)])
+def test_a_shard_is_what_zarr_itself_would_write(dtype, shape):
+    """Zarr decodes it to the same pixels, and its chunks are byte for byte those of Zarr's encoder."""
+    layout = Layout(dtype, 1024)
+    values = (100 * np.random.default_rng(5).standard_normal(shape)).astype(dtype)
+    data = encode_shard(values, layout)
+    memory = MemoryStore()
+    array = create_array(memory, (1024, 1024), layout)
+    array[: shape[0], : shape[1]] = values
+    theirs = memory._store_dict["c/0/0"].to_bytes()
+    assert find_chunks(data) == find_chunks(theirs)
+    memory._store_dict["c/0/0"] = default_buffer_prototype().buffer.from_bytes(data)
+    found = array[:]
+    assert np.array_equal(found[: shape[0], : shape[1]], values)
+    rest = np.ones((1024, 1024), dtype=bool)
+    rest[: shape[0], : shape[1]] = False
+    assert np.isnan(found[rest]).all() if dtype.startswith("float") else not found[rest].any()
+
+
+def find_chunks(shard: bytes) -> dict[int, bytes]:
+    """Return the encoded chunks of a shard of 2 x 2 by their number."""
+    index = np.frombuffer(shard[-68:-4], "<u8").reshape(4, 2)
+    missing = np.iinfo(np.uint64).max
+    return {
+        number: shard[offset : offset + size]
+        for number, (offset, size) in enumerate(index.tolist())
+        if offset != missing
+    }
+
+
+def test_pixels_of_any_byte_order_are_stored_alike():
+    values = np.random.default_rng(2).standard_normal((64, 64)).astype(np.float32)
+    assert encode_shard(values.astype(">f4"), Layout("float32", 64)) == encode_shard(
+        values, Layout("float32", 64)
+    )
