@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 MARK = "<!-- what follows is written by `python -m survey_ml.cli.reference` -->\n"
-STAGES = ("extraction", "baseline")
+STAGES = ("extraction", "forced", "baseline")
 
 
 def write_reference(path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from survey_ml.report.comparison import read_catalogue
+from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.style import BLUE, GREY, RED, format_value, label_plainly, make_figure

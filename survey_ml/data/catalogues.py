@@ -1,4 +1,4 @@
-"""Catalogues to compare with, in whatever format they come."""
+"""Catalogues that users bring, in whatever format they come."""
 
 from __future__ import annotations
 
