@@ -87,19 +87,20 @@ def test_borders_are_blank_and_the_noise_is_as_said(release):
 
 
 def test_points_are_where_and_as_bright_as_the_truth_says(release, truth):
+    away = []
     for number in (1, 2, 3, 4):
         image, header = open_field(release, number)
-        mine = (truth["field"] == f"demo_{number}") & (truth["kind"] == "point") & (truth["snr"] > 15)
-        assert mine.any()
+        mine = (truth["field"] == f"demo_{number}") & (truth["kind"] == "point") & (truth["snr"] > 12)
         x, y = WCS(header).all_world2pix(np.stack([truth["ra"][mine], truth["dec"][mine]], axis=1), 0).T
         row, column = np.rint(y).astype(int), np.rint(x).astype(int)
         pixel = image[row, column]
         beam = OTHER_BEAM if number == 4 else BEAM
         sigma = beam.major / 2.3548 / PIXEL_SCALE
         lost = np.exp(-0.5 * ((x - column) ** 2 + (y - row) ** 2) / sigma**2)
-        away = np.abs(pixel / truth["peak_flux"][mine] - lost)
-        # Half of them, because a galaxy may lie over some; noise is a fifteenth at most.
-        assert np.median(away) < 0.1
+        away += list(np.abs(pixel / truth["peak_flux"][mine] - lost))
+    # Half of them, because a galaxy may lie over some; noise is a twelfth at most.
+    assert len(away) >= 6
+    assert np.median(away) < 0.1
 
 
 def test_galaxies_have_their_flux_in_the_image(release, truth):

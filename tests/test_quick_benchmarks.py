@@ -1,0 +1,95 @@
+"""The benchmarks run, on little data, and their bars can fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("SURVEY_ML_DATA", ROOT.parent / "shared" / "data"))
+
+
+def run(name, *arguments, expect=None):
+    """Run a benchmark; return its JSON. ``expect`` is the exit code, any of 0 and 1 if None."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--json", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode in ({0, 1} if expect is None else {expect}), done.stderr[-2000:]
+    result = json.loads(done.stdout)
+    assert (done.returncode == 0) is all(bar["passed"] for bar in result["bars"])
+    return result
+
+
+def test_tiles_do_not_change_the_answer():
+    result = run("tiling", "--size", 768, expect=0)
+    assert [row["tiles"] for row in result["tables"]["runs (the first includes compilation)"]] == [1, 4, 64]
+
+
+def test_errors_are_right_on_isolated_points():
+    result = run("simulated_field", "--size", 1024, "--seeds", 5, 6)
+    total = result["tables"]["survey_ml, realistic sky"][0]
+    assert total["complete > 10"]["value"] > 0.95
+    assert total["reliability"]["value"] > 0.98
+    # Bins hold some hundred points here: a width is wrong when even its interval is off the bar.
+    wrong = [b for b in result["bars"] if b["value"]["width_low"] > 1.25 or b["value"]["width_high"] < 0.8]
+    assert not wrong
+
+
+def test_noise_alone_gives_no_more_than_crosses_the_threshold():
+    result = run("false_detections", "--images", 1, "--size", 2048)
+    ours, groups = result["tables"]["all"]
+    assert ours["what"] == "survey_ml"
+    assert ours["n"] <= groups["n"] + 4 * max(groups["n"], 1) ** 0.5
+
+
+def test_speed_is_measured_in_processes_of_their_own():
+    result = run("peer_speed", "--size", 512, "--repeat", 1, "--no-peer")
+    rows = {row["what"]: row for row in result["tables"]["one core, start-up included"]}
+    assert set(rows) == {"finder", "survey-ml run"}
+    assert all(0.1 < row["CPU s"] < 60 and 50 < row["peak MB"] < 1000 for row in rows.values())
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not (DATA / "first_fields").is_dir(), reason=f"{DATA}/first_fields is not there")
+def test_first_fields_beside_the_catalogue_and_the_peer():
+    pytest.importorskip("bdsf", reason="PyBDSF is not installed")
+    result = run("first_fields", "--n", 6, "--seed", 4)
+    rows = {row["entries"]: row for row in result["tables"]["survey_ml against the FIRST catalogue"]}
+    peer = {row["entries"]: row for row in result["tables"]["PyBDSF against the FIRST catalogue"]}
+    assert rows["all"]["n"] == peer["all"]["n"] > 5
+    assert rows["compact"]["within 2"]["k"] == rows["compact"]["n"]
+    assert rows["all"]["within 5"]["value"] > 0.9
+
+
+@pytest.mark.real
+@pytest.mark.skipif(
+    not (DATA / "radio_tiles" / "sdc1").is_dir(), reason=f"{DATA}/radio_tiles/sdc1 is not there"
+)
+def test_challenge_tile_is_more_complete_than_the_published_list():
+    result = run("sdc1")
+    lists = {row["list"]: row for row in result["tables"]["all"]}
+    assert lists["survey_ml components"]["completeness"]["low"] > lists["PyBDSF gaul"]["completeness"]["high"]
+    assert lists["survey_ml components"]["chance pairs"] < 0.05
+
+
+def test_a_missed_bar_is_an_exit_code():
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.reporting import Report
+    finally:
+        sys.path.remove(str(ROOT))
+    report = Report("x", {})
+    report.add_bar("a", 1.0, "> 0", True)
+    assert report.finish(True) == 0
+    report.add_bar("b", float("nan"), "> 0", False)
+    assert report.finish(True) == 1
