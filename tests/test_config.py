@@ -78,7 +78,7 @@ def test_the_template_explains_every_key_in_the_models_words():
 def test_the_documentation_is_what_the_models_say():
     text = DOCS.read_text(encoding="utf-8")
     assert MARK in text
-    stages = find_options(list(STAGES))
+    stages = find_options(STAGES)
     assert text.partition(MARK)[2].strip() == render_reference(stages).strip(), (
         "run: python -m survey_ml.cli.reference docs/configuration.md"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ def init(path: Path) -> None:
     from survey_ml.describe import render_template
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.absolute().parent.name).strip("-._") or "my-release"
-    text = render_template(find_options(["extraction"]), name=f"{name}-release")
+    text = render_template(find_options(["extraction", "noise"]), name=f"{name}-release")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -31,11 +32,9 @@ def init(path: Path) -> None:
     click.echo(f"wrote {path}; put your images under `fields`, then: survey-ml check {path}")
 
 
-def find_options(wanted: list[str]) -> dict[str, type[BaseModel]]:
-    """Return the options of the wanted stages, then of those they need, by stage name."""
-    from survey_ml.graph import Graph
-    from survey_ml.plugins import get_manager
+def find_options(names: Sequence[str]) -> dict[str, type[BaseModel]]:
+    """Return the options that stages take, by stage name."""
+    from survey_ml.plugins import get_manager, load_factory
 
-    graph = Graph.build({name: {} for name in wanted}, get_manager())
-    names = [*wanted, *(spec.name for spec in graph.stages if spec.name not in wanted)]
-    return {name: type(graph.options[name]) for name in names}
+    registry = get_manager()
+    return {name: load_factory(registry.stage(name).factory, name).options_type for name in names}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 MARK = "<!-- what follows is written by `python -m survey_ml.cli.reference` -->\n"
-STAGES = ("extraction", "forced", "baseline")
+STAGES = ("extraction", "forced", "baseline", "noise")
 
 
 def write_reference(path: Path) -> None:
@@ -17,7 +17,7 @@ def write_reference(path: Path) -> None:
     head, mark, _ = path.read_text(encoding="utf-8").partition(MARK)
     if not mark:
         raise SystemExit(f"{path} has no line {MARK!r}")
-    path.write_text(head + MARK + "\n" + render_reference(find_options(list(STAGES))), encoding="utf-8")
+    path.write_text(head + MARK + "\n" + render_reference(find_options(STAGES)), encoding="utf-8")
 
 
 if __name__ == "__main__":
