@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,23 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from astropy.wcs import WCS
     from numpy.typing import NDArray
+
+
+SCOPE = "scope.json"
+"""Names the fields and stages that make up the release as last run."""
+
+
+def write_scope(store: ReleaseStore, fields: Iterable[str], stages: Iterable[str]) -> None:
+    """Note which fields and stages make up a release, if that changed.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be written.
+    """
+    data = json.dumps({"fields": sorted(fields), "stages": sorted(stages)}, indent=1).encode()
+    if store.medium.read(SCOPE) != data:
+        store.medium.replace(SCOPE, data)
 
 
 @dataclass(frozen=True)
@@ -173,8 +191,14 @@ class Release:
 
     @property
     def fields(self) -> list[str]:
-        """Names of the fields."""
-        return self.store.fields()
+        """Names of the fields that belong to the release as last configured."""
+        scope = self._scope
+        return [name for name in self.store.fields() if scope is None or name in scope["fields"]]
+
+    @cached_property
+    def _scope(self) -> dict[str, list[str]] | None:
+        data = self.store.medium.read(SCOPE)
+        return None if data is None else json.loads(data)
 
     def field(self, name: str) -> FieldView:
         """Return a field.
@@ -189,8 +213,16 @@ class Release:
         return view
 
     def commits(self, field: str | None = None, stage: str | None = None) -> dict[Unit, Commit]:
-        """Return what is done: each unit of work with its commit."""
-        return list_commits(self.store, field, stage)
+        """Return what is done: each unit of work with its commit.
+
+        Units of fields or stages that the configuration no longer names stay on disk, in case they
+        come back, but are no part of the release.
+        """
+        scope, found = self._scope, list_commits(self.store, field, stage)
+        if scope is None:
+            return found
+        fields, stages = {*scope["fields"], "_release"}, set(scope["stages"])
+        return {u: commit for u, commit in found.items() if u.field in fields and u.stage in stages}
 
     def provenance(self) -> dict[str, Any]:
         """Return the configuration as run, the inputs' checksums and what made each unit."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from survey_ml.config import LoadedConfig
 from survey_ml.data.commit import Unit, clean, list_quarantine, release_quarantine, remove_commit
 from survey_ml.data.inputs import Source, find_sources, hash_input
+from survey_ml.data.release import write_scope
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.ledger import Ledger
 from survey_ml.engine.plan import Plan, UnitState, make_plan
@@ -276,6 +277,9 @@ class Driver:
                 if commit is not None and commit.key != state.key:
                     remove_commit(self.store, state.unit)
             self.ledger = Ledger.read(self.store) if self._counts else self.ledger
+            bad = {entry.field for entry in plan.set_aside}
+            names = [source.field.name for source in self.sources if source.field.name not in bad]
+            write_scope(self.store, names, [spec.name for spec in self.graph.order])
         result = RunResult(self.config.out, done=self._counts["done"], redone=self._counts["redone"])
         good = [state for state in plan if state.state == "done"]
         result.skipped = max(0, len(good) - result.done)

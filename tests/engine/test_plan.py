@@ -11,6 +11,7 @@ import pytest
 from releases import CORE, HALO, make_config, write_field, write_fields
 
 from survey_ml.data.commit import Unit, list_commits, quarantine
+from survey_ml.data.release import Release
 from survey_ml.data.source import Source
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.ledger import Ledger
@@ -143,6 +144,26 @@ def test_part_made_with_other_options_does_not_stay(release_folder, registry):
     assert Unit("north", "smooth", "0_1") not in held
     assert Unit("north", "ratio", "0_0") not in held
     assert Unit("north", "smooth", "0_0") in held
+
+
+def test_field_and_stage_that_are_gone_are_no_part_of_the_release(release_folder, registry):
+    config = make_config(release_folder)
+    run(config, registry)
+    path = release_folder / "fields" / "south.fits"
+    kept = path.read_bytes()
+    path.unlink()
+    result = run(make_config(release_folder, stages={"ratio": {}}), registry)
+    assert (result.done, result.exit_code) == (0, 0)
+    release = Release.open(config.out)
+    assert release.fields == ["north"]
+    assert {u.field for u in release.commits()} == {"north"}
+    assert "census" not in {u.stage for u in release.commits()}
+    # They come back without being made again.
+    path.write_bytes(kept)
+    result = run(config, registry)
+    assert (result.done, result.skipped) == (0, 57)
+    assert Release.open(config.out).fields == ["north", "south"]
+    assert len(Release.open(config.out).commits()) == 57
 
 
 def test_ten_thousand_units_in_about_a_second(tmp_path, registry):
