@@ -133,10 +133,13 @@ def start_component(
     """
     ny, nx = own.shape
     half = 0.5 * residual[row, column]
-    seen = np.zeros((ny, nx), np.bool_)
-    stack = np.empty(ny * nx, np.int64)
+    bound = int(6.0 * settings.stray)
+    low_y, high_y = max(0, row - bound), min(ny, row + bound + 1)
+    low_x, high_x = max(0, column - bound), min(nx, column + bound + 1)
+    seen = np.zeros((high_y - low_y, high_x - low_x), np.bool_)
+    stack = np.empty(seen.size, np.int64)
     stack[0] = row * nx + column
-    seen[row, column] = True
+    seen[row - low_y, column - low_x] = True
     end = 1
     total = sx = sy = xx = xy = yy = 0.0
     while end > 0:
@@ -150,10 +153,10 @@ def start_component(
         xx += value * dx * dx
         xy += value * dx * dy
         yy += value * dy * dy
-        for v in range(max(0, y - 1), min(ny, y + 2)):
-            for u in range(max(0, x - 1), min(nx, x + 2)):
-                if not seen[v, u] and own[v, u] and residual[v, u] > half:
-                    seen[v, u] = True
+        for v in range(max(low_y, y - 1), min(high_y, y + 2)):
+            for u in range(max(low_x, x - 1), min(high_x, x + 2)):
+                if not seen[v - low_y, u - low_x] and own[v, u] and residual[v, u] > half:
+                    seen[v - low_y, u - low_x] = True
                     stack[end] = v * nx + u
                     end += 1
     sx /= total
@@ -174,6 +177,34 @@ def start_component(
         theta[k, 1], theta[k, 2] = column, row
         theta[k, 3:] = beam
     anchor[k, :2] = theta[k, 1:3]
+
+
+@njit(cache=True, nogil=True)
+def free_alone(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    flags: NDArray[Any],
+    k: int,
+    residual: NDArray[Any],
+    weight: NDArray[Any],
+    valid: NDArray[Any],
+    beam: NDArray[Any],
+    settings: Settings,
+) -> None:
+    """Give one point of many a free shape if that fit succeeds; ``residual`` is kept up to date."""
+    before = theta[k].copy()
+    add_component(residual, theta[k], 1.0, REACH)
+    kinds[k] = FREE
+    part = slice(k, k + 1)
+    status = fit_with_apertures(
+        theta[part], kinds[part], anchor[part], 1, residual, weight, valid, beam, settings
+    )
+    if status != CONVERGED:
+        theta[k] = before
+        kinds[k] = POINT
+        flags[k] |= BOUNDED
+    add_component(residual, theta[k], -1.0, REACH)
 
 
 @njit(cache=True, nogil=True)
@@ -211,6 +242,13 @@ def free_shapes(
             if statistic > settings.free_threshold and not flags[k] & BOUNDED:
                 freed[k] = True
         if not freed.any():
+            break
+        if n > settings.max_joint:
+            # One by one with the others fixed: the work grows with their number, not its square.
+            for k in range(n):
+                if freed[k]:
+                    free_alone(theta, kinds, anchor, flags, k, residual, weight, valid, beam, settings)
+            refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
             break
         before = theta[:n].copy()
         for k in range(n):

@@ -56,32 +56,44 @@ def select_pixels(
         Row and column, each pixel once, in raster order.
     """
     ny, nx = valid.shape
-    chosen = np.zeros((ny, nx), np.bool_)
-    m = 0
+    # Only the box around the apertures is looked at: a patch may be as large as the field.
+    boxes = np.empty((n, 4), np.int64)
+    limits = np.empty(n)
+    low_y, high_y, low_x, high_x = ny, 0, nx, 0
     for k in range(n):
+        boxes[k] = 0
         if kinds[k] == FIXED:
             continue
         row = theta[k]
         det = row[3] * row[5] - row[4] * row[4]
-        limit = max(radii[kinds[k]] ** 2, least[kinds[k]] ** 2 * sqrt(det))
-        hx, hy = span_ellipse(row[3], row[4], row[5], sqrt(limit))
-        for y in range(max(0, ceil(row[2] - hy)), min(ny - 1, int(row[2] + hy)) + 1):
+        limits[k] = max(radii[kinds[k]] ** 2, least[kinds[k]] ** 2 * sqrt(det))
+        hx, hy = span_ellipse(row[3], row[4], row[5], sqrt(limits[k]))
+        boxes[k, 0] = max(0, ceil(row[2] - hy))
+        boxes[k, 1] = min(ny - 1, int(row[2] + hy)) + 1
+        boxes[k, 2] = max(0, ceil(row[1] - hx))
+        boxes[k, 3] = min(nx - 1, int(row[1] + hx)) + 1
+        low_y, high_y = min(low_y, boxes[k, 0]), max(high_y, boxes[k, 1])
+        low_x, high_x = min(low_x, boxes[k, 2]), max(high_x, boxes[k, 3])
+    chosen = np.zeros((max(0, high_y - low_y), max(0, high_x - low_x)), np.bool_)
+    m = 0
+    for k in range(n):
+        row = theta[k]
+        for y in range(boxes[k, 0], boxes[k, 1]):
             dy = y - row[2]
-            for x in range(max(0, ceil(row[1] - hx)), min(nx - 1, int(row[1] + hx)) + 1):
+            for x in range(boxes[k, 2], boxes[k, 3]):
                 dx = x - row[1]
                 q = row[3] * dx * dx + 2.0 * row[4] * dx * dy + row[5] * dy * dy
-                if q <= limit and valid[y, x] and not chosen[y, x]:
-                    chosen[y, x] = True
+                if q <= limits[k] and valid[y, x] and not chosen[y - low_y, x - low_x]:
+                    chosen[y - low_y, x - low_x] = True
                     m += 1
     pixels = np.empty((m, 2), np.int64)
     m = 0
-    if n > 0:
-        for y in range(ny):
-            for x in range(nx):
-                if chosen[y, x]:
-                    pixels[m, 0] = y
-                    pixels[m, 1] = x
-                    m += 1
+    for y in range(chosen.shape[0]):
+        for x in range(chosen.shape[1]):
+            if chosen[y, x]:
+                pixels[m, 0] = y + low_y
+                pixels[m, 1] = x + low_x
+                m += 1
     return pixels
 
 

@@ -10,21 +10,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.covariance import estimate_covariance, spread_covariance
-from survey_ml.stages.extraction.deblending import (
-    add_from_residual,
-    free_shapes,
-    refit,
-    split_elongated,
-    subtract_components,
-)
-from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR, count_parameters, select_pixels
+from survey_ml.stages.extraction.decomposition import fit_island
+from survey_ml.stages.extraction.fit import count_parameters, select_pixels
 from survey_ml.stages.extraction.grouping import group_components
 from survey_ml.stages.extraction.model import FREE, POINT, area_ratio, evaluate, span_ellipse
-from survey_ml.stages.extraction.moments import measure_moments, sum_variance
-from survey_ml.stages.extraction.peaks import find_peaks
+from survey_ml.stages.extraction.moments import sum_variance
 from survey_ml.stages.extraction.settings import (
     BLENDED,
-    BOUNDED,
     EDGE,
     MOMENTS,
     POINT_MODEL,
@@ -109,149 +101,9 @@ def _flag_position(
 
 
 @njit(cache=True, nogil=True)
-def _drop_component(
-    k: int,
-    n: int,
-    theta: NDArray[Any],
-    kinds: NDArray[Any],
-    anchor: NDArray[Any],
-    flags: NDArray[Any],
-    shapes: NDArray[Any],
-    seeds: NDArray[Any],
-) -> None:
-    """Close the gap that component ``k`` of ``n`` leaves."""
-    for i in range(k, n - 1):
-        theta[i] = theta[i + 1]
-        kinds[i] = kinds[i + 1]
-        anchor[i] = anchor[i + 1]
-        flags[i] = flags[i + 1]
-        shapes[i] = shapes[i + 1]
-        seeds[i] = seeds[i + 1]
-
-
-@njit(cache=True, nogil=True)
-def _drop_faint(
-    theta: NDArray[Any],
-    kinds: NDArray[Any],
-    anchor: NDArray[Any],
-    flags: NDArray[Any],
-    shapes: NDArray[Any],
-    seeds: NDArray[Any],
-    n: int,
-    data: NDArray[Any],
-    weight: NDArray[Any],
-    valid: NDArray[Any],
-    beam: NDArray[Any],
-    settings: Settings,
-    residual: NDArray[Any],
-) -> int:
-    """Take out components that the fit left below the noise or far off; return how many stay."""
-    while n > 1:
-        worst, lowest = -1, 0.7 * settings.seed
-        for k in range(n):
-            level = theta[k, 0] * weight[seeds[k, 0], seeds[k, 1]]
-            if not level >= lowest:
-                worst, lowest = k, level
-        if worst < 0:
-            break
-        _drop_component(worst, n, theta, kinds, anchor, flags, shapes, seeds)
-        n -= 1
-        refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
-    return n
-
-
-@njit(cache=True, nogil=True)
-def fit_island(
-    data: NDArray[Any],
-    weight: NDArray[Any],
-    valid: NDArray[Any],
-    own: NDArray[Any],
-    n_pixels: int,
-    beam: NDArray[Any],
-    acf: NDArray[Any],
-    settings: Settings,
-    residual: NDArray[Any],
-) -> tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Decide on the components of one island and fit them.
-
-    Parameters
-    ----------
-    data, weight : (ny, nx) float64
-        Background-subtracted image and ``1 / rms`` of the island's patch; 0 where blank.
-    valid, own : (ny, nx) bool
-        Pixels that a fit may use, and those of the island.
-    beam : (3,) float64
-        Precision matrix of the beam.
-    acf : (2 k + 1, 2 k + 1) float64
-        Noise autocorrelation.
-    residual : (ny, nx) float64
-        Receives data minus model.
-
-    Returns
-    -------
-    n, theta, kinds, flags, shapes, seeds
-        The first ``n`` rows count.
-    """
-    snr = data * weight
-    large = n_pixels > settings.max_pixels
-    least = settings.seed * 0.8
-    peaks = find_peaks(snr, own, settings.prominence, least, settings.max_peaks)
-    n = peaks.shape[0]
-    room = n + settings.max_additions
-    theta = np.empty((room, 6))
-    kinds = np.full(room, POINT)
-    flags = np.zeros(room, np.int64)
-    shapes = np.full((room, 9), np.nan)
-    seeds = np.zeros((room, 2), np.int64)
-    anchor = np.full((room, 3), settings.stray)
-    for k in range(n):
-        y, x = peaks[k, 0], peaks[k, 1]
-        theta[k, 0] = data[y, x]
-        theta[k, 1], theta[k, 2] = x, y
-        theta[k, 3:] = beam
-        anchor[k, 0], anchor[k, 1] = x, y
-        seeds[k, 0], seeds[k, 1] = y, x
-    status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
-    while status == SINGULAR and 1 < n <= settings.max_joint:
-        n -= 1
-        status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
-    if n == 1 and (status == SINGULAR or not theta[0, 0] > 0.0):
-        measure_moments(data, own, beam, theta[0])
-        flags[0] |= MOMENTS
-        subtract_components(data, theta, n, residual)
-        return n, theta, kinds, flags, shapes, seeds
-    if n == 1 and status != CONVERGED:
-        flags[0] |= BOUNDED
-    n = _drop_faint(
-        theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, beam, settings, residual
-    )
-    free_shapes(
-        theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,
-        settings, residual,
-    )  # fmt: skip
-    if n <= settings.max_joint and not large:
-        n = split_elongated(
-            theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,
-            settings, residual,
-        )  # fmt: skip
-        n = add_from_residual(
-            theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,
-            settings, residual,
-        )  # fmt: skip
-    n = _drop_faint(
-        theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, beam, settings, residual
-    )
-    if large:
-        for k in range(n):
-            flags[k] |= TOO_LARGE
-    return n, theta, kinds, flags, shapes, seeds
-
-
-@njit(cache=True, nogil=True)
 def _fill_covariances(
     theta: NDArray[Any],
     kinds: NDArray[Any],
-    flags: NDArray[Any],
     n: int,
     weight: NDArray[Any],
     valid: NDArray[Any],
@@ -264,11 +116,10 @@ def _fill_covariances(
     blocks: NDArray[Any],
     sources: NDArray[Any],
 ) -> None:
-    """Errors of the components (n, 6, 6) and of the sums over sources (g, 7)."""
+    """Fill in the errors of the components (n, 6, 6) and of the sums over sources (g, 7)."""
     radii = np.array([0.0, settings.point_radius, settings.free_radius])
     least = np.array([0.0, settings.point_least, settings.free_least])
     ratios = np.empty(n)
-    sources[:, :] = 0.0
     for k in range(n):
         ratios[k] = area_ratio(theta[k], beam)
         g = group[k]
@@ -321,6 +172,31 @@ def _fill_covariances(
                             value += slopes[g, one, i] * matrix[i, j] * slopes[g, two, j]
                 sources[g, at] += value
                 at += 1
+
+
+@njit(cache=True, nogil=True)
+def _fill_moments(
+    row: NDArray[Any], beam: NDArray[Any], variance: float, block: NDArray[Any], source: NDArray[Any]
+) -> None:
+    """Fill in the errors of a component made of moments, from the variance of the sum of its pixels.
+
+    ``block`` (6, 6) and ``source`` (7,) are as in `_fill_covariances`.
+    """
+    det = row[3] * row[5] - row[4] ** 2
+    area = 2.0 * np.pi / sqrt(det)
+    block[0, 0] = variance / area**2
+    # The centroid of noise over the extent of the component, relative to its sum.
+    spread = variance / (row[0] * area) ** 2
+    block[1, 1], block[1, 2], block[2, 2] = (
+        spread * row[5] / det,
+        -spread * row[4] / det,
+        spread * row[3] / det,
+    )
+    block[2, 1] = block[1, 2]
+    ratio = area_ratio(row, beam)
+    source[0], source[1], source[2] = row[0] * ratio, row[1], row[2]
+    source[3], source[4] = block[0, 0] * ratio**2, block[1, 1]
+    source[5], source[6] = block[1, 2], block[2, 2]
 
 
 @njit(cache=True, nogil=True)
@@ -414,8 +290,14 @@ def measure_islands(
         sums[i, 4] = mean_rms / n_pixels
         sums[i, 5] = sqrt(squares / n_pixels)
         sums[i, 6] = n
-        group = group_components(theta, n, weight, settings.flood)
-        n_groups = group.max() + 1
+        # What is described by moments is the last row, and a source of its own.
+        fitted = n - 1 if flags[n - 1] & MOMENTS else n
+        group = np.empty(n, np.int64)
+        group[:fitted] = group_components(theta, fitted, weight, settings.flood)
+        n_groups = group[:fitted].max() + 1 if fitted > 0 else 0
+        if fitted < n:
+            group[fitted] = n_groups
+            n_groups += 1
         blocks = np.zeros((n, 6, 6))
         if sources_count + n_groups > sources.shape[0]:
             sources = _grow(sources, sources_count + n_groups)
@@ -423,31 +305,22 @@ def measure_islands(
             reals = _grow(reals, count + n)
             integers = _grow(integers, count + n)
         part = sources[sources_count : sources_count + n_groups]
-        if flags[0] & MOMENTS:
-            variance = sums[i, 3] / (2.0 * np.pi) ** 2 * (theta[0, 3] * theta[0, 5] - theta[0, 4] ** 2)
-            blocks[0, 0, 0] = variance
-            # The centroid of noise over the island's extent, relative to its sum.
-            spread = sums[i, 3] / total**2
-            det = theta[0, 3] * theta[0, 5] - theta[0, 4] ** 2
-            blocks[0, 1, 1] = spread * theta[0, 5] / det
-            blocks[0, 2, 2] = spread * theta[0, 3] / det
-            ratio = area_ratio(theta[0], beam)
-            part[0, 0], part[0, 1], part[0, 2] = theta[0, 0] * ratio, theta[0, 1], theta[0, 2]
-            part[0, 3], part[0, 4] = variance * ratio**2, blocks[0, 1, 1]
-            part[0, 5], part[0, 6] = 0.0, blocks[0, 2, 2]
-        else:
+        part[:, :] = 0.0
+        if fitted > 0:
             _fill_covariances(
-                theta, kinds, flags, n, weight, valid, beam, acf, settings, residual, group,
-                n_groups, blocks, part,
+                theta, kinds, fitted, weight, valid, beam, acf, settings, residual, group,
+                group[:fitted].max() + 1, blocks, part,
             )  # fmt: skip
+        if fitted < n:
+            _fill_moments(theta[fitted], beam, sums[i, 3], blocks[fitted], part[n_groups - 1])
         near = float(pad) / 2.5
         box = (boxes[i, 0] - pad, boxes[i, 1] + pad, boxes[i, 2] - pad, boxes[i, 3] + pad)
         for k in range(n):
             flag = flags[k] | _flag_position(theta[k], image, y0, x0, box, near)
             if kinds[k] == POINT and not flag & MOMENTS:
                 flag |= POINT_MODEL
-            others = evaluate(theta, n, theta[k, 1], theta[k, 2]) - theta[k, 0]
-            if others > 0.05 * theta[k, 0]:
+            others = evaluate(theta, fitted, theta[k, 1], theta[k, 2]) - theta[k, 0]
+            if k < fitted and others > 0.05 * theta[k, 0]:
                 flag |= BLENDED
             reals[count, :6] = theta[k]
             reals[count, 6:42] = blocks[k].ravel()
@@ -460,7 +333,7 @@ def measure_islands(
             integers[count, 3] = seeds[k, 1] + left
             integers[count, 4] = flag
             integers[count, 5] = kinds[k]
-            integers[count, 6] = 1
+            integers[count, 6] = 0 if flag & MOMENTS and flag & TOO_LARGE else 1
             count += 1
         part[:, 1] += left
         part[:, 2] += top

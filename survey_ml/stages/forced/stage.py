@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic import field_validator
 
-from survey_ml.data.positions import read_positions
+from survey_ml.data.catalogues import read_catalogue
+from survey_ml.errors import InputError
 from survey_ml.field import Field, Window
 from survey_ml.stage import Inputs, Options, Stage
 from survey_ml.stages.extraction.options import measure_fwhm
@@ -29,18 +30,19 @@ LEAST_PX = 1.5
 class ForcedOptions(Options):
     """Which positions are measured, and from which pixels."""
 
-    catalogue: str
+    catalogue: Path
     """Full path of a FITS, VOTable, Parquet or CSV file with columns ra and dec in degrees."""
     aperture: float = Setting(1.1, gt=0.5, le=5)
     """Radius of the pixels that a flux is measured from, in sigma of the beam."""
 
     @field_validator("catalogue")
     @classmethod
-    def _must_be_full(cls, path: str) -> str:
+    def _must_be_full(cls, path: Path) -> Path:
         # Workers run in other folders than the one the command was typed in.
-        if not Path(path).expanduser().is_absolute():
-            raise ValueError(f"must be a full path, not {path!r}")
-        return str(Path(path).expanduser())
+        full = path.expanduser()
+        if not full.is_absolute():
+            raise ValueError(f"must be a full path, not {path}")
+        return full
 
 
 class Forced(Stage):
@@ -49,8 +51,22 @@ class Forced(Stage):
     options_type: ClassVar[type[Options]] = ForcedOptions
 
     def setup(self) -> None:
-        """Read the catalogue."""
-        self.ra, self.dec = read_positions(cast(ForcedOptions, self.options).catalogue)
+        """Read the catalogue.
+
+        Raises
+        ------
+        InputError
+            When it cannot be read, or a row holds no position.
+        """
+        path = cast(ForcedOptions, self.options).catalogue
+        columns = read_catalogue(str(path), Path("/"), ("ra", "dec"))
+        self.ra, self.dec = (np.asarray(columns[name], dtype=np.float64) for name in ("ra", "dec"))
+        wrong = ~(np.isfinite(self.ra) & (np.abs(self.dec) <= 90.0))
+        if wrong.any():
+            raise InputError(
+                f"{path} has no position in row {int(np.argmax(wrong))}",
+                "ra and dec are expected in degrees; take the row out or correct it",
+            )
         lon, lat = np.radians(self.ra), np.radians(self.dec)
         self.vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
@@ -68,7 +84,9 @@ class Forced(Stage):
         window, core = tile.window, tile.core
         rows = self._select(field, window)
         x, y = _find_pixels(field, self.ra[rows], self.dec[rows])
+        # What lies outside the image is no neighbour either: no tile may know more than another.
         order = np.lexsort((rows, x, y))
+        order = order[_lie_inside(x[order], y[order], field.shape)]
         rows, x, y = rows[order], x[order], y[order]
         beams = beam_precision(field.beam, measure_jacobians(field.wcs, x, y))
         points = np.column_stack([np.ones(len(x)), x, y, beams])
@@ -126,6 +144,11 @@ def _measure_beam(field: Field) -> float:
     """Major FWHM of the beam in pixels at the centre of the field."""
     middle = np.array([0.5 * (field.shape[1] - 1)]), np.array([0.5 * (field.shape[0] - 1)])
     return measure_fwhm(beam_precision(field.beam, measure_jacobians(field.wcs, *middle))[0])
+
+
+def _lie_inside(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Tell which positions lie on pixels of the field."""
+    return (x > -0.5) & (x < shape[1] - 0.5) & (y > -0.5) & (y < shape[0] - 0.5)
 
 
 def _find_pixels(
