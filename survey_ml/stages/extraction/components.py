@@ -104,9 +104,9 @@ def describe_shapes(shapes: Shapes, field: Field, snr: Reals, ratio: Reals, rati
     shown = alone.major > 0.0
     return {
         "ra": sky[:, 0],
-        "ra_err": np.sqrt(error[:, 0]) / 3600.0,
+        "ra_err": np.sqrt(np.maximum(error[:, 0], 0.0)) / 3600.0,
         "dec": sky[:, 1],
-        "dec_err": np.sqrt(error[:, 2]) / 3600.0,
+        "dec_err": np.sqrt(np.maximum(error[:, 2], 0.0)) / 3600.0,
         "x": shapes.x,
         "y": shapes.y,
         "major": fitted.major,

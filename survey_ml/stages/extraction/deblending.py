@@ -468,7 +468,6 @@ def add_from_residual(
         flags_before, shapes_before = flags.copy(), shapes.copy()
         chi2 = sum_island(residual, weight, own)
         start_component(residual, own, row, column, beam, settings, theta, kinds, anchor, n)
-        wanted = settings.gain * (2.0 if kinds[n] == FREE else 1.0)
         flags[n] = FROM_RESIDUAL
         seeds[n, 0], seeds[n, 1] = row, column
         status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
@@ -478,6 +477,7 @@ def add_from_residual(
         )  # fmt: skip
         drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
         least = settings.seed * 0.7 / weight[row, column]
+        wanted = settings.free_gain if kinds[n] == FREE else settings.gain
         apart = kinds[n] == FREE or stands_apart(theta, n + 1, n, beam, settings.apart)
         if status == SINGULAR or drop < wanted or theta[n, 0] < least or not apart:
             theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before

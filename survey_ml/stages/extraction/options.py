@@ -26,7 +26,7 @@ class ExtractionOptions(Options):
     mesh_box_px: int | None = Setting(None, ge=8)
     """Side of the box that a node of the mesh is measured in, an odd number of cells; three cells
     when not given."""
-    prominence: float = Setting(2.0, gt=0)
+    prominence: float = Setting(1.5, gt=0)
     """A peak inside an island counts when it stands this many rms above the saddle to a higher one."""
     residual_snr: float = Setting(5.0, gt=0)
     """A further component is tried where the residual of an island exceeds this many rms."""
@@ -44,7 +44,7 @@ class ExtractionOptions(Options):
     """Radius of the pixels that a point is fitted to, in sigma of the beam."""
     free_aperture: float = Setting(1.4, gt=0.5, le=5)
     """Radius of the pixels that a shape is fitted to, in sigma of that shape."""
-    free_shape_sigma: float = Setting(3.0, gt=0)
+    free_shape_sigma: float = Setting(2.0, gt=0)
     """A source gets a shape of its own when it differs from the beam by this many sigma."""
     max_size_beams: float = Setting(12.0, gt=1)
     """Largest FWHM of one component, in beams."""
@@ -85,7 +85,8 @@ def make_settings(
         free_threshold=threshold,
         residual_snr=options.residual_snr,
         dynamic=options.dynamic_limit,
-        gain=25.0,
+        gain=36.0,
+        free_gain=200.0,
         split_gain=9.0,
         correlation=measure_correlation(beam, acf),
         max_peaks=options.max_peaks,

@@ -32,9 +32,9 @@ class Settings(NamedTuple):
         Statistic (chi^2, 3 degrees of freedom) above which a shape is fitted.
     residual_snr, dynamic : float
         What the residual must reach for a further component: in rms, and as a share of the model.
-    gain, split_gain : float
-        Least drop of chi^2 that a further component, or two points for one shape, must bring;
-        chi^2 is divided by ``correlation``.
+    gain, free_gain, split_gain : float
+        Least drop of chi^2 that a further point, a further component with a shape, or two points
+        for one shape, must bring; chi^2 is divided by ``correlation``.
     correlation : float
         Variance of a beam-weighted mean over that of independent pixels.
     max_peaks, max_additions, max_joint, max_pixels : int
@@ -61,6 +61,7 @@ class Settings(NamedTuple):
     residual_snr: float
     dynamic: float
     gain: float
+    free_gain: float
     split_gain: float
     correlation: float
     max_peaks: int
