@@ -7,7 +7,8 @@ of the process and its children as the kernel counts them, and its memory is the
 set. PyBDSF: thresholds 5 and 3, rms box 120 and 30. Ours twice: the stages on the array in memory,
 and ``survey-ml run --engine local`` with ingest, store, catalogue and report. Compiled code is
 cached by a run on a small image first, as it is from the second run on for users. The best of
-``--repeat`` runs counts for ours, the only run for PyBDSF.
+``--repeat`` runs counts for ours, the only run for PyBDSF. Work is the CPU time beyond start-up:
+for ours that of the same run on a 512 x 512 image is taken off, for PyBDSF its imports.
 """
 
 from __future__ import annotations
@@ -59,15 +60,21 @@ def main() -> int:
         write_sky(simulate_sky(Recipe(512, options.seed)), small)
         run_child(["-c", FINDER, str(small)])
         start_up = run_child(["-c", FINDER, str(small)])
+        work: dict[str, float] = {}
         costs: dict[str, Cost] = {
             "finder": _best(lambda: run_child(["-c", FINDER, str(image)]), options.repeat)
         }
+        work["finder"] = costs["finder"].cpu - start_up.cpu
         _run_release(folder, small, 0)
+        first = _run_release(folder, small, 0)
         costs["survey-ml run"] = _best(lambda: _run_release(folder, image, 1), options.repeat)
         if not options.no_peer:
-            _, _, costs["PyBDSF"] = find_gaussians(
+            _, [peer_work], costs["PyBDSF"] = find_gaussians(
                 [image], thresh="hard", thresh_pix=5.0, thresh_isl=3.0, rms_box=[120, 30], frequency=1.4e9
             )
+        work["survey-ml run"] = costs["survey-ml run"].cpu - first.cpu
+        if not options.no_peer:
+            work["PyBDSF"] = peer_work
     million = options.size**2 / 1e6
     report.add_table(
         "one core, start-up included",
@@ -75,18 +82,21 @@ def main() -> int:
             {
                 "what": what,
                 "CPU s": c.cpu,
-                "wall s": c.wall,
                 "Mpix per CPU s": million / c.cpu,
+                "work, CPU s": work[what],
+                "work, Mpix per CPU s": million / work[what] if work[what] > 0 else np.nan,
+                "wall s": c.wall,
                 "peak MB": c.memory,
             }
             for what, c in costs.items()
         ],
     )
-    report.notes.append(f"Start-up and a 512 x 512 image take the finder {start_up.cpu:.2f} CPU s.")
     for what in ("finder", "survey-ml run"):
         if "PyBDSF" in costs:
             ratio = costs["PyBDSF"].cpu / costs[what].cpu
             report.add_bar(f"{what}: pixels per CPU second over PyBDSF's", ratio, ">= 10", ratio >= 10.0)
+            ratio = work["PyBDSF"] / work[what]
+            report.add_bar(f"{what}: the same for work beyond start-up", ratio, ">= 10", ratio >= 10.0)
         report.add_bar(f"{what}: peak memory, MB", costs[what].memory, "< 1000", costs[what].memory < 1000.0)
     return report.finish(options.json)
 
