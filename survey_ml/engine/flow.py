@@ -61,7 +61,8 @@ class PrefectExecutor:
         self._inner, self._server = inner, server
         self._limit = max(2, MAX_TASKS // max(1, stages))
         self._batch_seconds = batch_seconds
-        self._lost = False
+        self.lost = False
+        """The API has gone, and the run goes on without it."""
 
     def prepare(self, work: StageWork, count: int) -> None:
         """See `RayExecutor.prepare`."""
@@ -92,9 +93,9 @@ class PrefectExecutor:
         self._run_batches(work, batches, report)
 
     def _run_batches(self, work: StageWork, batches: list[_Batch], report: Report) -> None:
-        if not self._lost and not self._server.healthy():
+        if not self.lost and not self._server.healthy():
             self.lose("it does not answer")
-        if not self._lost:
+        if not self.lost:
             self._submit(work, batches, report)
         for batch in batches:
             if batch.error is not None:
@@ -152,8 +153,8 @@ class PrefectExecutor:
 
     def lose(self, why: str) -> None:
         """Go on without Prefect: say so once, and drop what was to be told to it."""
-        if not self._lost:
-            self._lost = True
+        if not self.lost:
+            self.lost = True
             logger.warning("the Prefect API is lost (%s); the run goes on without it", why)
             # What it has to say of it, it says with tracebacks.
             logging.getLogger("prefect").setLevel(logging.CRITICAL + 1)
@@ -209,7 +210,8 @@ def run_flow(
         body()
     elif not ended.is_set():
         raise RuntimeError("the flow was left before its work was done")
-    flush_events()
+    if not executor.lost:
+        flush_events()
 
 
 def _call_flow(function: Callable[[str, str], Any], name: str, out: str, url: str) -> None:
