@@ -5,7 +5,8 @@ Run: ``python -m benchmarks.simulated_field [--size 4096] [--seeds 11 12] [--acf
 Each seed gives two images of the recipe in `survey_ml.simulation`: isolated points on a grid, which
 the pulls are taken from, and a realistic sky. Detections are paired one to one, nearest first,
 within 4 px (6 on the grid), with true components above 2 sigma. Widths are half of the 16-84 %
-range, intervals are 95 %. With ``--peer`` PyBDSF (5 and 3, rms box 120 and 30) sees the first
+range, intervals are 95 %; position scatter is in units of sigma of the beam over S/N, the least there
+can be for noise correlated like the beam. With ``--peer`` PyBDSF (5 and 3, rms box 120 and 30) sees the first
 realistic sky too.
 """
 
@@ -119,7 +120,7 @@ def pair(table: Table, sky: SimulatedSky, radius: float) -> dict[str, Any]:
 
 
 def measure_points(results: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return pulls, and flux ratios with position scatter over its bound, of isolated points."""
+    """Return pulls, and flux ratios with position scatter, of isolated points."""
     columns: dict[str, list[NDArray]] = {}
     for result in results:
         table, truth = result["table"], result["truth"]
@@ -128,7 +129,6 @@ def measure_points(results: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str,
         )
         i, j = result["first"][chosen], result["second"][chosen]
         dx, dy = table["x"][i] - truth["x"][j], table["y"][i] - truth["y"][j]
-        # For noise correlated like the beam the least scatter of a position is sigma_beam / (S/N).
         bound = np.sqrt(np.array([result["beam"][0], result["beam"][2]])) / truth["snr"][j][:, None]
         for name, values in {
             "snr": truth["snr"][j],
@@ -158,8 +158,8 @@ def measure_points(results: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str,
                     for k in ("peak ratio", "total ratio")
                 },
                 "total scatter / rms": measure_spread(joined["total scatter"][chosen]).width,
-                "x scatter / bound": measure_spread(joined["x bound"][chosen]).width,
-                "y scatter / bound": measure_spread(joined["y bound"][chosen]).width,
+                "x scatter S/N / sigma": measure_spread(joined["x bound"][chosen]).width,
+                "y scatter S/N / sigma": measure_spread(joined["y bound"][chosen]).width,
             }
         )
     return pulls, ratios
