@@ -122,9 +122,9 @@ def run_once(config: LoadedConfig, registry: Registry, kind: str) -> dict[str, f
     """Process the release from nothing; return seconds by what they went to."""
     from survey_ml.engine.cluster import Cluster, limit_threads
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.executor import RayExecutor
     from survey_ml.engine.flow import PrefectExecutor, run_flow
     from survey_ml.engine.local import LocalExecutor
-    from survey_ml.engine.pool import RayExecutor
     from survey_ml.engine.progress import QuietProgress
     from survey_ml.engine.server import PrefectServer
     from survey_ml.graph import build_graph

@@ -12,7 +12,7 @@ from math import ceil
 from statistics import median
 from typing import Any
 
-from survey_ml.engine.pool import RayExecutor
+from survey_ml.engine.executor import RayExecutor
 from survey_ml.engine.server import PrefectServer, prefect_environment
 from survey_ml.engine.work import Job, Report, Result, StageWork
 

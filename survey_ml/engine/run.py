@@ -183,8 +183,8 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
     # The API takes as long to start as Ray does: both at once.
     server.launch()
     try:
+        from survey_ml.engine.executor import RayExecutor
         from survey_ml.engine.flow import PrefectExecutor, run_flow
-        from survey_ml.engine.pool import RayExecutor
 
         cluster.start()
         inner = RayExecutor(

@@ -18,8 +18,9 @@ from releases import make_config, make_registry, read_bytes_of, write_fields
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.cluster import THREADS, Cluster, EngineError
 from survey_ml.engine.driver import Driver
+from survey_ml.engine.executor import RayExecutor
 from survey_ml.engine.flow import PrefectExecutor, run_flow
-from survey_ml.engine.pool import ActorPool, RayExecutor
+from survey_ml.engine.pool import ActorPool
 from survey_ml.engine.progress import QuietProgress
 from survey_ml.engine.run import run_release
 from survey_ml.engine.server import PrefectServer
