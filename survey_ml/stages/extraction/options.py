@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import PositiveFloat, model_validator
 
 from survey_ml.stage import Options
 from survey_ml.stages.extraction.model import FWHM
@@ -48,6 +48,9 @@ class ExtractionOptions(Options):
     """A source gets a shape of its own when it differs from the beam by this many sigma."""
     max_size_beams: float = Setting(12.0, gt=1)
     """Largest FWHM of one component, in beams."""
+    point_arcsec: tuple[PositiveFloat, PositiveFloat, float] | None = None
+    """Shape of a point source (FWHM axes in arcsec, position angle in deg) where smearing or the
+    pixels make it wider than the beam that the unit refers to; the beam when not given."""
     inverted: bool = False
     """Also search the inverted image: what is found there is false, so it measures reliability."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log, pi, sqrt
 from typing import Any, ClassVar, cast
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from survey_ml.columns import part_columns
 from survey_ml.errors import InputError, WindowTooSmallError
-from survey_ml.field import Field, Tile
+from survey_ml.field import Beam, Field, Tile
 from survey_ml.stage import Inputs, Options, Stage, Table
 from survey_ml.stages.extraction.background import Mesh, choose_mesh, measure_background, support_radius
 from survey_ml.stages.extraction.clearance import shows_enough
@@ -49,6 +49,13 @@ class Geometry:
     def halo(self) -> int:
         """Least halo: the margin, and room for islands that touch the core."""
         return self.margin + self.pad + ceil(SLACK_BEAMS * self.fwhm)
+
+
+def shape_points(field: Field, options: ExtractionOptions) -> Field:
+    """Return the field with the shape of a point source for its beam."""
+    if options.point_arcsec is None:
+        return field
+    return replace(field, beam=Beam(*options.point_arcsec))
 
 
 def find_geometry(field: Field, options: ExtractionOptions) -> Geometry:
@@ -92,7 +99,8 @@ class Extraction(Stage):
 
     def halo(self, field: Field) -> int:
         """Return how far around the core background, fits and small islands reach."""
-        return find_geometry(field, cast(ExtractionOptions, self.options)).halo
+        options = cast(ExtractionOptions, self.options)
+        return find_geometry(shape_points(field, options), options).halo
 
     def run(self, inputs: Inputs) -> Mapping[str, Any]:
         """Measure the islands of one tile.
@@ -158,6 +166,8 @@ def extract(
         As `Extraction.run`.
     """
     window, core = tile.window, tile.core
+    unit_area = field.beam.solid_angle
+    field = shape_points(field, options)
     geometry = find_geometry(field, options)
     background, rms = measure_background(image, origin=(window.y0, window.x0), **geometry.mesh._asdict())
     if not shows_enough(
@@ -207,6 +217,10 @@ def extract(
         {name: values[keep] for name, values in table.items()}
         for table, keep in zip(tables, keeps, strict=True)
     )
+    # Totals are in areas of a point source so far; Jy/beam counts areas of the beam.
+    for table in (components, sources, listed):
+        for name in ("total_flux", "total_flux_err"):
+            table[name] = table[name] * (field.beam.solid_angle / unit_area)
     return {
         "background": background[rows, columns],
         "rms": rms[rows, columns],
