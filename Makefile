@@ -8,13 +8,14 @@ PYTEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check format pictures bench clean
 
 help:
 	@echo "make demo     install and run the main job on a simulated release"
 	@echo "make test     install and run the tests"
 	@echo "make check    lint, format and types"
 	@echo "make format   rewrite the code in the project's format"
+	@echo "make pictures draw the pictures of the documentation from the demo release"
 	@echo "make bench    the full-size measurements (hours; see benchmarks/README.md)"
 	@echo "make clean    remove the environment and what the demo wrote"
 
@@ -45,6 +46,9 @@ check: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: demo
+	$(BIN)/python docs/pictures.py demo-release/release docs/images
 
 bench: install
 	$(BIN)/python -m benchmarks

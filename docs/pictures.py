@@ -13,7 +13,7 @@ from survey_ml.report.style import ORANGE, RC, RED
 
 WIDE = 620
 """Pixels a side of the left picture."""
-NEAR = 150
+NEAR = 84
 """Pixels a side of the close-ups."""
 
 
@@ -40,16 +40,16 @@ def main(out: str, folder: str) -> None:
     close = close[inner > NEAR][:2]
 
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(11.0, 5.6), layout="constrained")
-        axes = figure.subplot_mosaic([["wide", "wide", "a"], ["wide", "wide", "b"]])
+        figure = Figure(figsize=(10.0, 6.2), layout="constrained")
+        axes = figure.subplot_mosaic([["wide", "a"], ["wide", "b"]], width_ratios=[2, 1])
         y0, x0 = (image.shape[0] - WIDE) // 2, (image.shape[1] - WIDE) // 2
         show(axes["wide"], image, field, mine, (y0, y0 + WIDE, x0, x0 + WIDE), RED)
-        axes["wide"].set_title(f"{name}: sources")
+        axes["wide"].set_title(f"Sources in a part of field {name}")
         for axis, row in zip((axes["a"], axes["b"]), close, strict=False):
             y, x = int(row["y"]), int(row["x"])
             half = NEAR // 2
             show(axis, image, field, parts, (y - half, y + half, x - half, x + half), ORANGE)
-            axis.set_title(f"{row['name']}: components")
+            axis.set_title(str(row["name"]))
         Path(folder).mkdir(parents=True, exist_ok=True)
         figure.savefig(Path(folder) / "sources.png", dpi=110, metadata={"Software": None})
 
