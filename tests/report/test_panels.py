@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from survey_ml.columns import columns_of
+from survey_ml.data.catalogues import read_catalogue
 from survey_ml.errors import InputError
 from survey_ml.export.schema import make_table
-from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.page import make_section
 from survey_ml.report.panels.counts import choose_edges, compare_counts, count_sources, find_area
 from survey_ml.report.panels.fields import show_fields
