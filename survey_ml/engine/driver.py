@@ -185,7 +185,11 @@ class Driver:
     def _note(self, plan: Plan) -> None:
         """Remember how units stood when they were first seen, for the account at the end."""
         for unit in plan:
-            self._before.setdefault(unit.unit, "redo" if unit.reason and unit.state == "todo" else unit.state)
+            if unit.unit in self._before:
+                continue
+            self._before[unit.unit] = "redo" if unit.reason and unit.state == "todo" else unit.state
+            if unit.state == "todo" and unit.reason:
+                logger.warning("%s is %s; it is made again", _place(unit.unit), unit.reason)
 
     def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
         start = time.monotonic()

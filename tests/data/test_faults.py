@@ -73,18 +73,27 @@ def count_verified(store: ReleaseStore) -> dict[str, int]:
     return counts
 
 
+def wait_for_commits(out: Path, key: str, count: int, writer: subprocess.Popen) -> None:
+    """Wait until a writer has made so many commits of a key, or has ended."""
+    end = time.monotonic() + 60
+    while writer.poll() is None and time.monotonic() < end:
+        if sum(1 for _ in out.glob(f"units/*/*/*/{key}")) >= count:
+            return
+        time.sleep(0.001)
+
+
 def test_a_writer_killed_at_random_moments_leaves_only_whole_commits(tmp_path):
     out = str(tmp_path / "out")
     store = make_store(out, make_field(SHAPE))
     moments = random.Random(5)
-    started = time.monotonic()
     commit_all(out, 0.0)
-    span = time.monotonic() - started
     killed = 0
     for attempt in range(1, 6):
         # Each attempt replaces the commits of the one before: the worst moment to die.
         writer = start_writer(out, float(attempt))
-        time.sleep(moments.uniform(0.0, span))
+        # By progress, not by the clock: a busy machine must not move all kills before or after the work.
+        wait_for_commits(Path(out), f"{attempt:064d}", moments.randrange(1, 13), writer)
+        time.sleep(moments.uniform(0.0, 0.01))
         writer.send_signal(signal.SIGKILL)
         writer.wait(timeout=30)
         killed += writer.stdout.read() == ""
