@@ -458,10 +458,12 @@ def add_from_residual(
     residual: NDArray[Any],
 ) -> int:
     """Add components where the residual stands out, one at a time; return the new count."""
-    for _ in range(settings.max_additions):
-        if n >= theta.shape[0]:
+    left = own.copy()
+    last = n + settings.max_additions
+    for _ in range(2 * settings.max_additions):
+        if n >= min(last, theta.shape[0] - 1):
             break
-        row, column = find_residual_peak(residual, data, weight, own, seeds, n, settings)
+        row, column = find_residual_peak(residual, data, weight, left, seeds, n, settings)
         if row < 0:
             break
         before, kinds_before, anchor_before = theta.copy(), kinds.copy(), anchor.copy()
@@ -471,18 +473,24 @@ def add_from_residual(
         flags[n] = FROM_RESIDUAL
         seeds[n, 0], seeds[n, 1] = row, column
         status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
+        # A point that is worth it as a point may take any shape later; a shape must be worth more.
+        drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
+        apart = stands_apart(theta, n + 1, n, beam, settings.apart)
+        proven = kinds[n] == POINT and apart and drop >= settings.gain
         free_shapes(
             theta, kinds, anchor, flags, shapes, seeds, n + 1, data, weight, valid, own, beam, acf,
             settings, residual,
         )  # fmt: skip
         drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
-        least = settings.seed * 0.7 / weight[row, column]
-        wanted = settings.free_gain if kinds[n] == FREE else settings.gain
-        apart = kinds[n] == FREE or stands_apart(theta, n + 1, n, beam, settings.apart)
-        if status == SINGULAR or drop < wanted or theta[n, 0] < least or not apart:
+        proven |= kinds[n] == FREE and drop >= settings.free_gain
+        proven &= not flags[n] & BOUNDED
+        if status == SINGULAR or not proven or theta[n, 0] < settings.seed * 0.7 / weight[row, column]:
             theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before
             flags[:], shapes[:] = flags_before, shapes_before
             subtract_components(data, theta, n, residual)
-            break
+            # What was refused once is not asked again, but the rest of the island is.
+            half = max(1, int(0.5 * settings.stray))
+            left[max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1] = False
+            continue
         n += 1
     return n

@@ -236,6 +236,7 @@ def fit_components(
     chi2 = build_normal(theta, kinds, n, data, weight, pixels, hessian, gradient, row)
     for _ in range(60):
         accepted = False
+        refused = False
         for _attempt in range(12):
             if not factorise(hessian, damping, factor):
                 damping = max(10.0 * damping, 1e-6)
@@ -264,8 +265,11 @@ def fit_components(
                 if lower <= chi2:
                     accepted = True
                     break
+            else:
+                refused = True
             if expected < 1e-8:
-                return CONVERGED
+                # Damped until it stands still, but not at a minimum: the way down leads over a bound.
+                return UNCONVERGED if refused else CONVERGED
             damping *= 8.0
         if not accepted:
             return UNCONVERGED
@@ -274,7 +278,7 @@ def fit_components(
                 theta[k] = trial[k]
         # 1e-8 in chi^2 is 1e-4 of a standard error: far below what anyone reads.
         if expected < 1e-8 or (chi2 - lower < 1e-12 * chi2 and damping < 1.0):
-            return CONVERGED
+            return UNCONVERGED if refused else CONVERGED
         damping = max(0.15 * damping, 1e-9)
         chi2 = build_normal(theta, kinds, n, data, weight, pixels, hessian, gradient, row)
     return UNCONVERGED
