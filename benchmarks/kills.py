@@ -59,7 +59,6 @@ def main() -> int:
         yaml = make_demo_release(base, options.seed, options.size, options.fields)
         calm = Trial(yaml, base / "calm", options.core, base / "calm.log")
         start = time.monotonic()
-        calm.start()
         code = calm.wait()
         seconds = time.monotonic() - start
         kept = calm.read_markers()
@@ -67,8 +66,6 @@ def main() -> int:
             raise RuntimeError(f"the undisturbed run ended with {code}:\n{calm.explain()}")
         trial = Trial(yaml, base / "killed", options.core, base / "killed.log")
         rows = disturb(trial, len(kept), random.Random(options.seed))
-        if trial.process is None or trial.process.poll() is not None:
-            trial.start()
         code = trial.wait()
         report.add_table("kills", rows)
         summary = {"units": len(kept), "undisturbed s": seconds, "starts of the command": trial.starts}
@@ -101,7 +98,9 @@ class Trial:
         self.starts += 1
 
     def wait(self) -> int:
-        """Wait for the command to end and return its exit code."""
+        """Wait for the command to end, started first if it is not running; return its exit code."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
         assert self.process is not None
         try:
             return self.process.wait(LIMIT)
@@ -215,7 +214,6 @@ def judge(report: Report, calm: Trial, trial: Trial, code: int) -> None:
     )
     if agents:
         report.notes.append(f"Still there 20 s after their driver: {', '.join(n.strip() for n in agents)}.")
-    trial.start()
     code = trial.wait()
     said = json.loads(trial.log.read_text()) if code == 0 else {"done": -1}
     report.add_bar("units done by the same command once more", said["done"], "0", said["done"] == 0)
