@@ -44,10 +44,12 @@ def load(
     Raises
     ------
     ConfigError
-        For a YAML among images, two of them, or images without ``out``.
+        For a YAML among images, two of them, images without ``out``, or an empty ``out``.
     """
     from survey_ml.loader import config_for_images, load_config
 
+    if out is not None and not out.strip():
+        raise ConfigError("--out is empty", "give a folder or a URL, such as --out release")
     files = [path for path in paths if path.lower().endswith(YAML_SUFFIXES)]
     if files and len(paths) > 1:
         raise ConfigError(

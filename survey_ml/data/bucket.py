@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,11 @@ class Bucket:
 
     def _relative(self, full: str) -> str:
         return full.removeprefix("/").removeprefix(self._base.removeprefix("/") + "/")
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Do nothing: object stores have no locks, and commits there bear two writers."""
+        yield
 
     def prepare(self) -> None:
         """Check that the place can be written.

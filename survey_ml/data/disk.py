@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import uuid
@@ -20,6 +22,8 @@ from survey_ml.errors import StoreError
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
+
+logger = logging.getLogger(__name__)
 
 MARKER = "_COMMIT.json"
 ASIDE = ".tmp-"
@@ -92,6 +96,36 @@ class Disk:
             os.unlink(probe)
         except OSError as error:
             raise describe_failure(error, self.root) from error
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keep other runs off the release while this one works on it.
+
+        The lock is on the folder itself and is the kernel's: it leaves no file and ends with the
+        process, however that ends. Where a file system knows no locks, nothing is kept off.
+
+        Raises
+        ------
+        StoreError
+            When another run holds it.
+        """
+        try:
+            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise describe_failure(error, self.root, "open") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"another run is at work on {self.root}",
+                    "Wait for it to end, then run the same command again, or choose another `out`.",
+                ) from error
+            except OSError as error:
+                logger.debug("no locks on %s: %s", self.root, error)
+            yield
+        finally:
+            os.close(handle)
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file; None when there is none."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from survey_ml.config import LoadedConfig
@@ -99,6 +100,18 @@ class Driver:
             self.sources = [source for source in self.sources if source.field.name in held]
             self._hash_all()
             self.sources = sorted([*self.sources, *new], key=lambda source: source.field.name)
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Keep other runs off the release, from before anything is written until the end.
+
+        Raises
+        ------
+        StoreError
+            When it cannot be written, or another run is at work on it.
+        """
+        medium = ReleaseStore.open(self.config.out).medium
+        medium.prepare()
+        return medium.claim()
 
     def open(self, *, retry_quarantined: bool = False) -> None:
         """Create the release or go on with it, and read its commits.

@@ -102,7 +102,7 @@ def run_release(
     ConfigError, GraphError, PluginError
         Before any work, when the configuration cannot be run.
     StoreError
-        When the output cannot be written at all.
+        When the output cannot be written at all, or another run is at work on it.
     EngineError
         When Ray cannot be started or is lost for good.
     """
@@ -115,14 +115,15 @@ def run_release(
     graph = build_graph(config, registry)
     stages = _pick_stages(graph, only)
     driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
-    driver.open(retry_quarantined=retry_quarantined)
-    plan = driver.plan()
-    if driver.has_work(plan):
-        with _showing(driver.progress):
-            _work(config, driver, plan)
-    result = driver.conclude()
-    if assemble and result.stopped is None:
-        _assemble(config, driver, result)
+    with driver.claim():
+        driver.open(retry_quarantined=retry_quarantined)
+        plan = driver.plan()
+        if driver.has_work(plan):
+            with _showing(driver.progress):
+                _work(config, driver, plan)
+        result = driver.conclude()
+        if assemble and result.stopped is None:
+            _assemble(config, driver, result)
     result.seconds = time.monotonic() - start
     return result
 

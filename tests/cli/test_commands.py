@@ -186,6 +186,21 @@ def test_a_bad_field_is_set_aside_and_the_others_go_on(call, release):
     assert answer.json["done"] == 16
 
 
+def test_one_run_at_a_time_works_on_a_release(call, release):
+    from survey_ml.data.store import ReleaseStore
+
+    assert call("run", release).code == 0
+    description = release.parent / "out" / "release.json"
+    kept = description.read_bytes()
+    with ReleaseStore.open(str(release.parent / "out")).medium.claim():
+        refused = call("run", release, "--set", "level.scale=2")
+        assert refused.code == 2
+        assert "another run is at work" in refused.err and "hint" in refused.err
+        assert description.read_bytes() == kept
+        assert call("status", release).code == 0
+    assert call("run", release).code == 0
+
+
 def test_quiet_says_nothing(call, release):
     answer = call("run", release, "--quiet")
     assert answer.code == 0
@@ -199,6 +214,9 @@ def test_images_need_an_output_folder(call, release):
     both = call("run", release, release.parent / "east.fits")
     assert both.code == 2
     assert "one release YAML" in both.err
+    empty = call("run", release, "--out", "")
+    assert empty.code == 2
+    assert "--out is empty" in empty.err
 
 
 def test_images_run_without_a_yaml(call, release, tmp_path):
