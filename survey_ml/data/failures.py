@@ -7,6 +7,7 @@ import errno
 from survey_ml.errors import StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOWHERE = {errno.ENOENT, errno.ENOTDIR}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -28,6 +29,8 @@ def describe_failure(error: BaseException, path: object, doing: str = "write") -
         hint = "Free space there (or raise the quota), then run the same command again: it goes on."
     elif number in _REFUSED or isinstance(error, PermissionError):
         hint = "Choose another `out`, or give yourself write permission on that folder."
+    elif number in _NOWHERE:
+        hint = "Check that the path of `out` exists and is a folder, then run the same command again."
     else:
         hint = "Run the same command again: what is committed is kept."
     return StoreError(f"cannot {doing} {path}: {cause}", hint)

@@ -25,6 +25,9 @@ __all__ = ["Source", "find_sources", "hash_input", "name_field"]
 
 SUFFIXES = (".fits", ".fit", ".fits.fz", ".fit.fz", ".fits.gz", ".fit.gz", ".fz")
 INPUTS = "inputs.json"
+_ESCAPED = re.compile(r"\[([*?[])\]")
+"""A magic character that `glob.escape` has made a plain one."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 
 
@@ -114,8 +117,7 @@ def _list_candidates(
             aside.append(SetAside(override.path, f"{override.path} cannot be listed: {error}"))
             continue
         if not paths:
-            what = "no file matches" if has_magic(override.path) else "there is no file"
-            aside.append(SetAside(override.path, f"{what} {override.path}", "Correct `fields` in the YAML."))
+            aside.append(_tell_missing(override.path, config.base))
         if override.name is not None and len(paths) > 1:
             cause = f"{override.path} names {len(paths)} files, but one field"
             aside.append(SetAside(override.name, cause, "Give the name with the path of one file."))
@@ -130,6 +132,15 @@ def _list_candidates(
                 continue
             named[path] = Candidate(path, name, defaults)
     return [named[path] for path in sorted(named)], aside
+
+
+def _tell_missing(pattern: str, base: Path) -> SetAside:
+    """Say why a pattern or path names no image."""
+    plain = _ESCAPED.sub(r"\1", pattern)
+    if "://" not in pattern and (base / Path(plain).expanduser()).is_dir():
+        return SetAside(pattern, f"{plain} is a folder", f"Name its images: {plain.rstrip('/')}/*.fits")
+    what = "no file matches" if has_magic(_ESCAPED.sub("", pattern)) else "there is no file"
+    return SetAside(pattern, f"{what} {plain}", "Correct the path, or `fields` in the YAML.")
 
 
 def _merge(defaults: Defaults, override: FieldOverride) -> Defaults:
@@ -204,7 +215,8 @@ def _stamp(path: str) -> dict[str, Any]:
         changed = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
         return {"size": int(info["size"]), "changed": str(changed)}
     state = Path(path).stat()
-    return {"size": state.st_size, "changed": str(state.st_mtime_ns)}
+    # The time of change, too: copying tools put the time of modification back.
+    return {"size": state.st_size, "changed": f"{state.st_mtime_ns} {state.st_ctime_ns}"}
 
 
 def _digest(path: str) -> str:

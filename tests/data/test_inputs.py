@@ -111,6 +111,14 @@ def test_patterns_and_paths_without_files_are_named(tmp_path):
     assert all(item.hint for item in aside.values())
 
 
+def test_a_folder_is_told_from_a_file_that_is_not_there(tmp_path):
+    (tmp_path / "night[1]").mkdir()
+    _, aside = find(tmp_path, "night[[]1]", "gone[[]1].fits")
+    assert aside["night[[]1]"].cause == "night[1] is a folder"
+    assert "night[1]/*.fits" in aside["night[[]1]"].hint
+    assert aside["gone[[]1].fits"].cause == "there is no file gone[1].fits"
+
+
 def test_images_of_one_name_are_all_set_aside(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
@@ -289,3 +297,15 @@ def test_an_input_is_hashed_once_and_again_when_it_changes(tmp_path, monkeypatch
     path.unlink()
     with pytest.raises(InputError, match=r"a\.fits"):
         hash_input(sources["a"], store)
+
+
+def test_an_input_replaced_under_its_old_time_is_hashed_again(tmp_path):
+    path = write_image(tmp_path / "a.fits")
+    sources, _ = find(tmp_path, "a.fits")
+    store = ReleaseStore.create(str(tmp_path / "out"), make_config(tmp_path))
+    before, first = path.stat(), hash_input(sources["a"], store)
+    path.unlink()
+    write_image(path, make_image(seed=5))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert hash_input(sources["a"], ReleaseStore.open(store.out)) != first

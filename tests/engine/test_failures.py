@@ -62,3 +62,11 @@ def test_descriptions_name_path_and_remedy():
         cause, hint = describe(error, trial.SMOOTH)
     assert "ZeroDivisionError: division by zero (test_failures.py:" in cause
     assert "smooth" in hint
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOENT, "exists and is a folder"), (errno.EROFS, "another `out`"), (errno.ENOSPC, "Free space")],
+)
+def test_hints_fit_the_cause(number, words):
+    assert words in wrap(OSError(number, "said so", "/out/x")).hint
