@@ -89,6 +89,10 @@ def parse_yaml(text: str, name: str) -> tuple[Any, Lines]:
             return (None if node is None else builder.build(node)), builder.lines
         finally:
             loader.dispose()
+    except RecursionError:
+        raise ConfigError(
+            f"{name}: more than {MAX_DEPTH} levels", "a release file lists fields by pattern"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -120,7 +124,14 @@ class _Builder:
             return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return self._build_mapping(node, path)
-        return self.loader.construct_object(node)
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            # A tag that the text does not fit, or a number of thousands of digits.
+            raise ConfigError(
+                f"{self._place(node)}: {str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}",
+                "take the tag out, or quote the text",
+            ) from None
 
     def _build_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         found: dict[str, Any] = {}

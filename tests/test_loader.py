@@ -139,6 +139,11 @@ def test_the_hint_lists_what_is_allowed(write):
         ("? [a, b]\n: 1\n", "release.yaml:1: a key must be a word"),
         ("name: !!python/object/apply:os.system ['true']\n", "release.yaml:1: the tag"),
         ("x: " + "[" * 80 + "]" * 80, "levels"),
+        ("x: " + "[" * 9000 + "]" * 9000, "levels"),
+        ("name: a\nx: !!float abc\n", "release.yaml:2: 'abc' is no float"),
+        ("x: !!bool abc\n", "release.yaml:1: 'abc' is no bool"),
+        ("x: !!timestamp abc\n", "release.yaml:1: 'abc' is no timestamp"),
+        ("x: " + "9" * 6000 + "\n", "release.yaml:1: '9+' is no int"),
         ("#" * (MAX_BYTES + 1), "has at most"),
     ],
 )

@@ -49,11 +49,13 @@ def check(
     with json_output(as_json) as emit:
         from survey_ml.cli.estimate import estimate_cost
         from survey_ml.data.inputs import find_sources
+        from survey_ml.export.bundle import check_export
         from survey_ml.graph import build_graph
         from survey_ml.plugins import get_manager
 
         registry = get_manager()
         graph = build_graph(config, registry)
+        check_export(config, graph)
         if mermaid and not as_json:
             click.echo(graph.to_mermaid())
             return

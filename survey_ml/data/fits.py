@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -28,6 +29,9 @@ BAND_LIMIT = 96 << 20
 STRIP = 16 << 20
 """Bytes of rows that are decompressed at once when a whole band would be too large."""
 
+_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress",
+           b"\x28\xb5\x2f\xfd": "zstd"}  # fmt: skip
+"""How files of other compressions begin; astropy would unpack some, but not by window."""
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 
@@ -122,9 +126,25 @@ class FitsReader:
     def _remote(self) -> bool:
         return "://" in self.path
 
-    @property
+    @cached_property
     def _gzipped(self) -> bool:
-        return self.path.endswith(".gz")
+        """Whether the file is gzipped, by what it begins with: names may lie.
+
+        Raises
+        ------
+        InputError
+            For other compressions, and for what is no file with bytes.
+        """
+        if not self._remote and Path(self.path).exists() and not Path(self.path).is_file():
+            raise InputError(f"{self.path} is not a regular file", "Give the path of a FITS image.")
+        with self._open_raw() as file:
+            start = file.read(8)
+        for magic, program in _PACKED.items():
+            if start.startswith(magic):
+                raise InputError(
+                    f"{self.path} is compressed by {program}", f"Unpack it with {program}, or use fpack."
+                )
+        return bool(start.startswith(b"\x1f\x8b"))
 
     def describe(self, defaults: Assumptions, name: str) -> tuple[Field, float]:
         """Check the header and tell what it says; no pixel is read.
@@ -199,6 +219,7 @@ class FitsReader:
     def _open(self) -> Iterator[fits.HDUList]:
         """Open the file for its headers; failures become errors that name it."""
         try:
+            _ = self._gzipped
             with warnings.catch_warnings():
                 # Truncation is found by `_check_length`; other complaints are about harmless cards.
                 warnings.simplefilter("ignore")
@@ -230,14 +251,21 @@ class FitsReader:
     @contextmanager
     def _open_bytes(self) -> Iterator[IO[bytes]]:
         """Open the file as a stream of its unpacked bytes."""
+        with self._open_raw() as raw:
+            if self._gzipped:
+                with gzip.open(raw, "rb") as unpacked:
+                    yield cast("IO[bytes]", unpacked)
+            else:
+                yield raw
+
+    @contextmanager
+    def _open_raw(self) -> Iterator[IO[bytes]]:
+        """Open the file as a stream of its bytes."""
         if self._remote:
             import fsspec
 
-            with fsspec.open(self.path, "rb", compression="gzip" if self._gzipped else None) as file:
-                yield file
-        elif self._gzipped:
-            with gzip.open(self.path, "rb") as unpacked:
-                yield cast("IO[bytes]", unpacked)
+            with fsspec.open(self.path, "rb") as remote:
+                yield remote
         else:
             with Path(self.path).open("rb") as file:
                 yield file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ __all__ = ["Source", "find_sources", "hash_input", "name_field"]
 
 SUFFIXES = (".fits", ".fit", ".fits.fz", ".fit.fz", ".fits.gz", ".fit.gz", ".fz")
 INPUTS = "inputs.json"
+RESERVED = ("zarr.json",)
+"""What the store itself has beside the folders of the fields."""
 _ESCAPED = re.compile(r"\[([*?[])\]")
 """A magic character that `glob.escape` has made a plain one."""
 
@@ -55,11 +58,9 @@ def name_field(path: str, suffixes: Sequence[str] = SUFFIXES) -> str:
             break
     # A leading dot hides a folder and a leading underscore is kept for the release itself.
     name = _UNSAFE.sub("_", base).lstrip("._")
-    if not name:
-        raise InputError(
-            f"no field name can be made of {path}",
-            "Name it in the YAML: fields: [{path: ..., name: ...}]",
-        )
+    if not name or name in RESERVED:
+        cause = f"{name} is no name for a field" if name else f"no field name can be made of {path}"
+        raise InputError(cause, "Name it in the YAML: fields: [{path: ..., name: ...}]")
     return name
 
 
@@ -106,6 +107,7 @@ def _list_candidates(
     """Expand globs; an entry of its own wins over a glob that finds the same file."""
     suffixes = [*SUFFIXES, *(suffix for reader in readers for suffix in reader.suffixes)]
     named: dict[str, Candidate] = {}
+    seen: set[str] = set()
     aside: list[SetAside] = []
     entries = sorted(config.release.fields, key=lambda entry: isinstance(entry, str))
     for entry in entries:
@@ -123,8 +125,11 @@ def _list_candidates(
             aside.append(SetAside(override.name, cause, "Give the name with the path of one file."))
             continue
         for path in paths:
-            if path in named:
+            # The same file under several names is one field, named after the first.
+            real = path if "://" in path else os.path.realpath(path)
+            if real in seen:
                 continue
+            seen.add(real)
             try:
                 name = name_field(override.name or path, () if override.name else suffixes)
             except InputError as error:
@@ -165,7 +170,8 @@ def _expand(pattern: str, base: Path) -> list[str]:
     full = str(base / Path(pattern).expanduser())
     # A file whose name holds brackets is that file before it is a pattern.
     found = [full] if Path(full).is_file() else glob(full, recursive=True)  # noqa: PTH207
-    return sorted({str(Path(path).resolve()) for path in found if not Path(path).is_dir()})
+    # A link keeps its name: that is what the user chose.
+    return sorted({os.path.abspath(path) for path in found if not Path(path).is_dir()})  # noqa: PTH100
 
 
 def _describe(candidate: Candidate, readers: Sequence[ReaderSpec]) -> Source:

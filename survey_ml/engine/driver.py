@@ -11,7 +11,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from survey_ml.config import LoadedConfig
-from survey_ml.data.commit import Unit, clean, list_quarantine, release_quarantine, remove_commit
+from survey_ml.data.commit import (
+    Unit,
+    check_commit,
+    clean,
+    list_quarantine,
+    release_quarantine,
+    remove_commit,
+)
 from survey_ml.data.inputs import Source, find_sources, hash_input
 from survey_ml.data.release import write_scope
 from survey_ml.data.store import ReleaseStore
@@ -265,6 +272,23 @@ class Driver:
             logger.warning("%s: set aside: %s", _place(unit), cause)
         elif count == _NAMED + 1:
             logger.warning("stage %s: more tiles are set aside for this reason", unit.stage)
+
+    def find_damage(self) -> int:
+        """Compare all that is stored with its checksums; what differs is made again by `process`.
+
+        Returns
+        -------
+        int
+            Units found damaged.
+        """
+        self._culprits.clear()
+        for unit, commit in self.ledger.commits.items():
+            if wrong := check_commit(self.store, commit, deep=True):
+                self._culprits[unit] = wrong
+        found = len(self._culprits)
+        self._repair()
+        self._culprits.clear()
+        return found
 
     def _repair(self) -> None:
         """Take away the commits of damaged units, so that the next round makes them again."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from survey_ml.config import LoadedConfig
 from survey_ml.engine.cluster import limit_threads
-from survey_ml.errors import ConfigError, SetAside, SurveyMLError
+from survey_ml.errors import ConfigError, DamagedError, SetAside, SurveyMLError
 from survey_ml.graph import Graph, build_graph
 from survey_ml.plugins import Registry, get_manager
 
@@ -109,23 +109,37 @@ def run_release(
     limit_threads()
     from survey_ml.engine.driver import Driver
     from survey_ml.engine.progress import choose_progress
+    from survey_ml.export.bundle import check_export
 
     start = time.monotonic()
     registry = registry or get_manager()
     graph = build_graph(config, registry)
     stages = _pick_stages(graph, only)
+    if assemble:
+        check_export(config, graph)
     driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
     with driver.claim():
         driver.open(retry_quarantined=retry_quarantined)
-        plan = driver.plan()
-        if driver.has_work(plan):
-            with _showing(driver.progress):
-                _work(config, driver, plan)
-        result = driver.conclude()
+        result = _bring_up_to_date(config, driver)
         if assemble and result.stopped is None:
-            _assemble(config, driver, result)
+            try:
+                _assemble(config, driver, result)
+            except DamagedError as error:
+                if not driver.find_damage():
+                    raise
+                logger.warning("%s; looking through all that is stored", error)
+                result = _bring_up_to_date(config, driver)
+                _assemble(config, driver, result)
     result.seconds = time.monotonic() - start
     return result
+
+
+def _bring_up_to_date(config: LoadedConfig, driver: Driver) -> RunResult:
+    """Do what there is to do and sum up."""
+    if driver.has_work(driver.plan()):
+        with _showing(driver.progress):
+            _work(config, driver)
+    return driver.conclude()
 
 
 def plan_release(config: LoadedConfig, *, only: str | None = None, registry: Registry | None = None) -> Plan:
@@ -159,7 +173,7 @@ def _showing(progress: Progress) -> Iterator[None]:
         yield
 
 
-def _work(config: LoadedConfig, driver: Driver, plan: Plan) -> None:
+def _work(config: LoadedConfig, driver: Driver) -> None:
     """Do what is to be done with the engine that the configuration names."""
     if config.release.engine.kind == "local":
         from survey_ml.engine.local import LocalExecutor

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from survey_ml.config import LoadedConfig
     from survey_ml.data.release import Release
     from survey_ml.data.store import ReleaseStore
+    from survey_ml.graph import Graph
     from survey_ml.hookspecs import ExporterSpec
 
 _MAPS = "maps"
@@ -104,6 +105,39 @@ def pick_exporters(config: LoadedConfig) -> list[ExporterSpec]:
                 f"export.formats may name: {', '.join(sorted(known))}",
             )
     return [known[name] for name in wanted]
+
+
+def check_export(config: LoadedConfig, graph: Graph) -> None:
+    """Check what the configuration wants written, before any work is done for it.
+
+    Parameters
+    ----------
+    config : LoadedConfig
+        The release.
+    graph : Graph
+        Its stages, whose arrays can be written as maps.
+
+    Raises
+    ------
+    ConfigError
+        When a format has no exporter, no stage makes a map, or a catalogue to compare with is not
+        there.
+    """
+    from survey_ml.explain import suggest
+    from survey_ml.products import Kind
+
+    pick_exporters(config)
+    made = sorted({p.name for spec in graph.order for p in spec.writes if p.kind is Kind.ARRAY})
+    for name in config.release.export.maps:
+        if name not in made:
+            raise ConfigError(
+                f"export.maps: no stage makes an array {name}{suggest(name, made)}",
+                f"export.maps may name: {', '.join(made)}",
+            )
+    for key in ("reference_catalogue", "truth"):
+        path = getattr(config.release, key)
+        if path is not None and not (config.base / Path(path).expanduser()).is_file():
+            raise ConfigError(f"{key}: there is no file {path}", "correct the path, or leave it out")
 
 
 def load_tables(release: Release, config: LoadedConfig) -> dict[str, pa.Table]:

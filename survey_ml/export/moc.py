@@ -75,7 +75,7 @@ def trace_field(field: Field, read: Callable[[tuple[slice, slice]], NDArray[Any]
     block = max(1, int(cell / 2))
     footprint = MOC.new_empty(order)
     for y, x in _list_blocks(field.shape, block, read):
-        ra, dec = field.wcs.all_pix2world(x, y, 0)
+        ra, dec = field.wcs.all_pix2world(x, y, 0, ra_dec_order=True)
         good = np.isfinite(ra) & np.isfinite(dec)
         if good.any():
             cells = MOC.from_lonlat(ra[good] * u.deg, dec[good] * u.deg, max_norder=order)

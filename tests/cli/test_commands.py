@@ -133,6 +133,36 @@ def test_status_finds_a_flipped_byte_and_repair_lets_it_be_made_again(call, rele
     assert call("status", release, "--verify").code == 0
 
 
+def test_damage_found_while_the_catalogue_is_written_is_mended(call, release):
+    assert call("run", release, "--quiet").code == 0
+    parts = sorted((release.parent / "out" / "units").rglob("levels.parquet"))
+    good = [part.read_bytes() for part in parts]
+    for part, data in zip(parts[:2], good[:2], strict=True):
+        part.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+    answer = call("run", release, "--set", "export.prefix=XYZ", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["redone"] == 2
+    assert [part.read_bytes() for part in parts] == good
+    assert call("status", release, "--verify").code == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('export.formats=["fitz"]', "no exporter fitz"),
+        ('export.maps=["rmss"]', "no stage makes an array rmss"),
+        ("reference_catalogue=absent.csv", "reference_catalogue: there is no file"),
+        ("truth=absent.csv", "truth: there is no file"),
+    ],
+)
+def test_what_cannot_be_written_is_an_error_before_any_work(call, release, setting, words):
+    for command in ("check", "run"):
+        answer = call(command, release, "--set", setting)
+        assert answer.code == 2
+        assert words in answer.err
+    assert not (release.parent / "out").exists()
+
+
 def test_a_damaged_catalogue_is_found_and_written_again(call, release):
     assert call("run", release, "--quiet").code == 0
     assert call("status", release, "--verify").code == 0

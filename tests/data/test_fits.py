@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import random
 import shutil
@@ -191,6 +194,24 @@ def test_what_is_no_fits_is_said_to_be_none(tmp_path, name, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"not a FITS file|truncated"):
         FitsReader(str(path)).describe(Defaults(), "x")
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_a_file_packed_otherwise_is_named_whatever_it_is_called(tmp_path, pack):
+    path = write_image(tmp_path / "a.fits")
+    path.write_bytes(pack(path.read_bytes()))
+    with pytest.raises(InputError, match=r"is compressed by (bzip2|xz)"):
+        FitsReader(str(path)).describe(Defaults(), "x")
+
+
+def test_a_gzipped_file_is_read_whatever_it_is_called(tmp_path):
+    path = write_image(tmp_path / "a.fits")
+    with FitsReader(str(path)) as reader:
+        plain = reader.read(Window(0, 50, 0, 60))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with FitsReader(str(path)) as reader:
+        reader.describe(Defaults(), "x")
+        np.testing.assert_array_equal(reader.read(Window(0, 50, 0, 60)), plain)
 
 
 def test_a_file_without_an_image_or_no_file_at_all(tmp_path):

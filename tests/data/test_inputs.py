@@ -63,6 +63,32 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
     assert list(sources) == ["field_1_"] and not aside
 
 
+def test_a_link_gives_its_field_its_name_and_a_file_is_taken_once(tmp_path):
+    (tmp_path / "real").mkdir()
+    target = write_image(tmp_path / "real/a.fits")
+    (tmp_path / "link.fits").symlink_to(target)
+    (tmp_path / "loop.fits").symlink_to(tmp_path / "loop.fits")
+    write_image(tmp_path / "b.fits")
+    sources, aside = find(tmp_path, "*.fits", "real/*.fits")
+    assert list(sources) == ["b", "link"]
+    assert list(aside) == ["loop"]
+
+
+def test_a_pipe_is_no_image_and_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "pipe.fits")
+    sources, aside = find(tmp_path, "pipe.fits")
+    assert not sources
+    assert "not a regular file" in aside["pipe"].cause
+
+
+def test_a_name_that_the_store_needs_is_refused(tmp_path):
+    write_image(tmp_path / "zarr.json.fits")
+    sources, aside = find(tmp_path, "*.fits")
+    assert not sources
+    (item,) = aside.values()
+    assert "no name for a field" in item.cause and "name" in item.hint
+
+
 def test_an_entry_of_its_own_wins_over_a_glob(tmp_path):
     write_image(tmp_path / "a.fits", BMAJ=None, BUNIT=None)
     write_image(tmp_path / "b.fits", BMAJ=None, BUNIT=None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -21,6 +23,16 @@ def test_the_footprint_is_the_valid_pixels(field, monkeypatch):
     inside = footprint.contains_lonlat(ra * u.deg, dec * u.deg)
     far = np.abs(x.ravel() - 150) > 16  # cells are about 8 px
     assert (inside[far] == (x.ravel() >= 150)[far]).all()
+
+
+def test_the_footprint_does_not_mind_the_order_of_the_axes(field):
+    info = field("f")
+    wcs = info.wcs
+    swapped = replace(info, header="".join(card.image for card in wcs.sub([2, 1]).to_header().cards))
+    image = np.ones(info.shape, np.float32)
+    footprint = moc.trace_field(swapped, lambda window: image[window])
+    ra, dec = swapped.wcs.all_pix2world(150, 100, 0, ra_dec_order=True)
+    assert footprint.contains_lonlat(np.array([ra]) * u.deg, np.array([dec]) * u.deg).all()
 
 
 def test_windows_do_not_change_the_footprint(field, monkeypatch):

@@ -117,7 +117,7 @@ def draw_ellipses(
     if not good.any():
         return
     ra, dec = ra[good], dec[good]
-    x, y = field.wcs.all_world2pix(ra, dec, 0)
+    x, y = field.wcs.all_world2pix(ra, dec, 0, ra_dec_order=True)
     size = field.beam.major / field.pixel_scale
     if "major" in rows:
         major, minor = (rows[name][good] / field.pixel_scale for name in ("major", "minor"))
@@ -126,7 +126,8 @@ def draw_ellipses(
         major = minor = np.full(len(x), size)
         pa = np.zeros(len(x))
     major, minor = (np.nan_to_num(axis_, nan=size) for axis_ in (major, minor))
-    north_x, north_y = field.wcs.all_world2pix(ra, np.minimum(dec + 1.0 / 3600, 90.0), 0)
+    above = np.minimum(dec + 1.0 / 3600, 90.0)
+    north_x, north_y = field.wcs.all_world2pix(ra, above, 0, ra_dec_order=True)
     flipped = -1.0 if np.linalg.det(field.wcs.pixel_scale_matrix) > 0 else 1.0
     north = np.rad2deg(np.arctan2(north_y - y, north_x - x))
     angle = north + flipped * np.nan_to_num(pa)

@@ -78,7 +78,7 @@ def _sample_rms(
     field = context.release.field(name).info
     # Positions on the far side of the sky have no pixel.
     near = find_near(field, truth["ra"], truth["dec"])
-    x, y = field.wcs.all_world2pix(truth["ra"][near], truth["dec"][near], 0)
+    x, y = field.wcs.all_world2pix(truth["ra"][near], truth["dec"][near], 0, ra_dec_order=True)
     ny, nx = field.shape
     inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
     thin = context.thin(name, "rms", 512)
@@ -90,7 +90,7 @@ def _sample_rms(
 def find_near(field: Field, ra: NDArray[Any], dec: NDArray[Any]) -> NDArray[np.int64]:
     """Return the rows of positions (deg) that may lie in a field: within half its diagonal, and some."""
     ny, nx = field.shape
-    middle = field.wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0)
+    middle = field.wcs.all_pix2world((nx - 1) / 2, (ny - 1) / 2, 0, ra_dec_order=True)
     one, many = make_vectors([middle[0]], [middle[1]]), make_vectors(ra, dec)
     reach = np.deg2rad(0.6 * np.hypot(ny, nx) * field.pixel_scale / 3600.0)
     return np.flatnonzero(many @ one[0] > np.cos(min(reach, np.pi)))

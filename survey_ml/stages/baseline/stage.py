@@ -52,7 +52,7 @@ class Baseline(Stage):
         # Shifts are added to places in the field, not the window: rounding must not know the tile.
         y, x = row + shift_y, column + shift_x
         local = rms[peaks[:, 0], peaks[:, 1]].astype(np.float64)
-        ra, dec = field.wcs.all_pix2world(x, y, 0) if len(x) else (x, y)
+        ra, dec = field.wcs.all_pix2world(x, y, 0, ra_dec_order=True) if len(x) else (x, y)
         return {
             "peaks": {
                 "peak_id": row * field.shape[1] + column,
