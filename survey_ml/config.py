@@ -104,7 +104,7 @@ class ReleaseConfig(Section):
     """A local catalogue of what was injected, for completeness and reliability."""
     seed: int = 0
     """Seed of every random step."""
-    out: str
+    out: str = Field(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")
     """Folder or URL of the release, relative to this file."""
 
 

@@ -212,15 +212,17 @@ def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict
             with contextlib.redirect_stdout(sys.stderr):  # a print must not spoil --json
                 plugin = entry.load()
                 manager.register(plugin, name=name)
+                faults = list(_check_hooks(manager, plugin))
             origins[name] = origin
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if manager.has_plugin(name):
                 manager.unregister(name=name)
             registry.broken.append(_broken(origin, error))
             continue
         registry.broken += [
-            Broken(origin.plugin, origin.distribution, origin.version, fault)
-            for fault in _check_hooks(manager, plugin)
+            Broken(origin.plugin, origin.distribution, origin.version, fault) for fault in faults
         ]
     registry.origins = list(origins.values())
     _collect(manager, origins, registry)
@@ -310,21 +312,30 @@ def _collect(manager: pluggy.PluginManager, origins: Mapping[str, Origin], regis
                     given = impl.function()
                 if not isinstance(given, list | tuple):
                     raise TypeError(f"it must return a list of {kind.__name__}, not {type(given).__name__}")
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 registry.broken.append(_broken(origin, error, f"{hook}: "))
                 continue
             spec: Any
             for spec in given:
-                if isinstance(spec, kind):
-                    faults = list(find_faults(spec, builtin=origin.builtin))
-                else:
-                    faults = [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
+                faults = _list_faults(spec, kind, origin)
                 if faults:
-                    what = f"{_word(kind)} {getattr(spec, 'name', '?')}: "
-                    cause = what + "; ".join(faults)
+                    name = getattr(spec, "name", "?") if isinstance(spec, kind) else "?"
+                    cause = f"{_word(kind)} {name}: " + "; ".join(faults)
                     registry.broken.append(Broken(origin.plugin, origin.distribution, origin.version, cause))
                 else:
                     registry.offers.append((spec, origin))
+
+
+def _list_faults(spec: Any, kind: type, origin: Origin) -> list[str]:
+    """Return what is wrong with a spec; one that cannot even be looked at is wrong."""
+    if not isinstance(spec, kind):
+        return [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
+    try:
+        return list(find_faults(spec, builtin=origin.builtin))
+    except Exception as error:
+        return [f"it cannot be read ({type(error).__name__}: {error}); reads and writes are tuples of products"]
 
 
 def _word(kind: type) -> str:

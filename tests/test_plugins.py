@@ -77,6 +77,13 @@ BROKEN = {
     "import": ("import no_such_module_anywhere", "ModuleNotFoundError"),
     "syntax": ("def (", "SyntaxError"),
     "exit": ("raise SystemExit(3)", "SystemExit"),
+    "base": ("class Panic(BaseException): pass\nraise Panic('deep down')", "Panic: deep down"),
+    "base_in_hook": (HEAD + "@hookimpl\ndef survey_ml_stages(): raise GeneratorExit\n", "GeneratorExit"),
+    "comma": (stage("x", 'reads=(table("t"))'), "tuples of products"),
+    "members": (
+        stage("x") + "def __dir__(): return ['survey_ml_odd']\ndef __getattr__(name): return 1 / 0\n",
+        "ZeroDivisionError",
+    ),
     "rubbish": (HEAD + "@hookimpl\ndef survey_ml_stages(): return 7\n", "must return a list of StageSpec"),
     "raises": (HEAD + "@hookimpl\ndef survey_ml_stages(): return 1 / 0\n", "ZeroDivisionError"),
     "kind": (HEAD + "@hookimpl\ndef survey_ml_stages(): return ['x']\n", "with a str in it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -321,8 +322,12 @@ def list_quarantine(store: ReleaseStore) -> dict[Unit, dict[str, Any]]:
                 if name.startswith(ASIDE) or not name.endswith(".json"):
                     continue
                 data = medium.read(f"quarantine/{field_name}/{stage}/{name}")
-                if data is not None:
-                    found[Unit(field_name, stage, name.removesuffix(".json"))] = json.loads(data)
+                # A record that cannot be read forbids nothing: the unit is tried again.
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    record = json.loads(data or b"")
+                    found[Unit(field_name, stage, name.removesuffix(".json"))] = {
+                        name: record[name] for name in ("key", "cause", "hint", "attempts")
+                    }
     return found
 
 

@@ -198,7 +198,10 @@ class Release:
     @cached_property
     def _scope(self) -> dict[str, list[str]] | None:
         data = self.store.medium.read(SCOPE)
-        return None if data is None else json.loads(data)
+        try:
+            return None if data is None else json.loads(data)
+        except ValueError:
+            return None
 
     def field(self, name: str) -> FieldView:
         """Return a field.

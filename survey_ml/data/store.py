@@ -56,6 +56,23 @@ class StoredArray:
         return self.store.read(self.field, self.product, Window(y0, max(y0, y1), x0, max(x0, x1)))
 
 
+def _decode(data: bytes) -> dict[str, Any]:
+    """Read a JSON object; empty where the bytes hold none."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _decode_attributes(data: bytes | None) -> dict[str, Any] | None:
+    """Return what a field's group says of it; None where it says nothing, or was damaged."""
+    attributes = _decode(data or b"").get("attributes")
+    known = attributes.get("survey_ml") if isinstance(attributes, dict) else None
+    whole = isinstance(known, dict) and {"core_px", "shape", "header", "beam", "source"} <= known.keys()
+    return known if whole else None
+
+
 class ReleaseStore:
     """A release on disk or on an object store.
 
@@ -185,8 +202,8 @@ class ReleaseStore:
         """
         path = f"{ARRAYS}/{field.name}/zarr.json"
         held = self.medium.read(path)
-        if held is not None:
-            known = json.loads(held)["attributes"]["survey_ml"]
+        known = _decode_attributes(held)
+        if known is not None:
             if known["core_px"] != core:
                 raise ConfigError(
                     f"it is stored in tiles of {known['core_px']} px, the configuration asks for {core} px",
@@ -220,9 +237,16 @@ class ReleaseStore:
         if field not in self._attributes:
             data = self.medium.read(f"{ARRAYS}/{field}/zarr.json")
             if data is None:
-                known = ", ".join(self.fields()[:5]) or "none"
-                raise StoreError(f"there is no field {field!r} in {self.out}", f"Its fields: {known}.")
-            self._attributes[field] = json.loads(data)["attributes"]["survey_ml"]
+                names = ", ".join(self.fields()[:5]) or "none"
+                raise StoreError(f"there is no field {field!r} in {self.out}", f"Its fields: {names}.")
+            known = _decode_attributes(data)
+            if known is None:
+                raise StoreError(
+                    f"{self.medium.locate(f'{ARRAYS}/{field}/zarr.json')} is damaged",
+                    "Run the release again: it is written anew from the input.",
+                    field=field,
+                )
+            self._attributes[field] = known
         return self._attributes[field]
 
     def field(self, name: str) -> Field:
@@ -268,7 +292,8 @@ class ReleaseStore:
         path = f"{ARRAYS}/{field}/{product.name}"
         wanted = json.loads(memory._store_dict["zarr.json"].to_bytes())
         held = self.medium.read(f"{path}/zarr.json")
-        if held is not None and not _same_layout(json.loads(held), wanted):
+        known_layout = _decode(held or b"")
+        if known_layout and not _same_layout(known_layout, wanted):
             self.medium.remove(path)
         self._put_json(f"{path}/zarr.json", wanted)
         self._arrays.pop((field, product.name), None)

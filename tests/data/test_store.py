@@ -192,6 +192,28 @@ def test_a_folder_that_is_no_release_or_of_another_format_is_refused(tmp_path, s
 # Damage
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"attributes": {"survey_ml": {}}}'])
+def test_a_damaged_description_of_a_field_is_named_and_written_anew(tmp_path, store, content):
+    path = Path(store.out) / "store.zarr/north/zarr.json"
+    good = path.read_bytes()
+    source = store.source("north")
+    path.write_bytes(content)
+    again = ReleaseStore.open(store.out)
+    with pytest.raises(StoreError, match=r"north/zarr.json is damaged"):
+        again.field("north")
+    again.register(source.field, source, store.core("north"))
+    assert path.read_bytes() == good
+
+
+def test_damaged_metadata_of_an_array_are_written_anew_and_its_pixels_kept(store):
+    path = Path(store.out) / "store.zarr/north/image/zarr.json"
+    good, shards = path.read_bytes(), sorted((path.parent / "c").rglob("*"))
+    path.write_bytes(good[: len(good) // 2])
+    ReleaseStore.open(store.out).declare("north", array("image", "float32"))
+    assert path.read_bytes() == good
+    assert sorted((path.parent / "c").rglob("*")) == shards
+
+
 def find_shard(store, row: int, column: int) -> Path:
     return Path(store.out) / "store.zarr/north/image/c" / str(row) / str(column)
 
