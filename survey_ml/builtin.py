@@ -18,6 +18,7 @@ INGEST = StageSpec(
     factory="survey_ml.data.ingest:ingest_tile",
     writes=(array("image"),),
     resources=Resources(cpus=1, memory=1 << 29),
+    version="2",
     summary="Reads the input images into the store",
 )
 """The one unit of work that is not a `Stage`: the engine calls its function with the source."""

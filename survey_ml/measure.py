@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import ConfigError, WindowTooSmallError
 from survey_ml.field import Field, Tile, split_tiles
+from survey_ml.padding import find_padding
 from survey_ml.plugins import get_manager, load_factory
 from survey_ml.products import Kind
 from survey_ml.stage import Inputs, Options, Stage, StageSpec
@@ -35,7 +36,7 @@ def measure_image(
     Parameters
     ----------
     image : (ny, nx) array
-        Jy/beam; NaN where there is no data.
+        Jy/beam; NaN where there is no data. Padding of constant value counts as NaN.
     field : Field
         Gives WCS and beam; its shape must be the image's.
     options : Options or mapping, optional
@@ -68,6 +69,8 @@ def measure_image(
             field=field.name,
         )
     pixels = np.ascontiguousarray(image, dtype=np.float32)
+    if (padding := find_padding(pixels)) is not None:
+        pixels = np.where(padding, np.float32(np.nan), pixels)
     if noise_model is None:
         noise, _ = _make_stage("noise", None)
         inputs = Inputs(field, None, {"image": pixels}, fields={field.name: field}, seed=seed)

@@ -335,7 +335,8 @@ def _list_faults(spec: Any, kind: type, origin: Origin) -> list[str]:
     try:
         return list(find_faults(spec, builtin=origin.builtin))
     except Exception as error:
-        return [f"it cannot be read ({type(error).__name__}: {error}); reads and writes are tuples of products"]
+        cause = f"{type(error).__name__}: {error}"
+        return [f"it cannot be read ({cause}); reads and writes are tuples of products"]
 
 
 def _word(kind: type) -> str:

@@ -70,7 +70,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
             if repair:
                 remove_commit(store, unit)
     if verify:
-        damaged += _verify_catalogue(store, repair)
+        damaged += _verify_metadata(store, repair) + _verify_catalogue(store, repair)
     quarantined = [
         {"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": record["cause"]}
         for unit, record in list_quarantine(store).items()
@@ -89,6 +89,25 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         "quarantined": quarantined,
         "repaired": repair and bool(damaged),
     }
+
+
+def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
+    """Open every array, which reads its metadata; what is damaged is written anew as declared."""
+    from survey_ml.errors import StoreError
+    from survey_ml.plugins import get_manager
+    from survey_ml.products import Kind
+
+    declared = {p.name: p for spec in get_manager().stages() for p in spec.writes if p.kind is Kind.ARRAY}
+    damaged = []
+    for field in store.fields():
+        for product in store.products(field):
+            try:
+                store.layout(field, product)
+            except StoreError as error:
+                damaged.append({"field": field, "stage": "", "tile": "", "cause": error.message})
+                if repair and product in declared:
+                    store.declare(field, declared[product])
+    return damaged
 
 
 def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:

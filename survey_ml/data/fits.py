@@ -173,7 +173,7 @@ class FitsReader:
             index = self._find_image(opened)
             image = opened[index]
             header = image.header
-            sizes = tuple(int(header[f"NAXIS{axis + 1}"]) for axis in range(int(header["NAXIS"])))
+            sizes = _read_sizes(header)
             plane = read_plane(header, sizes)
             scale = read_scale(header, defaults.unit, self.notes)
             beam = read_beam(header, _read_beam_table(opened, header), defaults, self.notes)
@@ -317,7 +317,7 @@ class FitsReader:
                 index = self._find_image(opened)
                 image = opened[index]
                 header = image.header
-                sizes = tuple(int(header[f"NAXIS{axis + 1}"]) for axis in range(int(header["NAXIS"])))
+                sizes = _read_sizes(header)
                 self._layout = self._read_layout(image, index, sizes, read_plane(header, sizes).axes)
         return self._layout
 
@@ -439,6 +439,27 @@ class FitsReader:
                 # Scaling is `_scale`'s, for all kinds alike; astropy's needs a copy of the whole.
                 self._opened = fits.open(self._file, memmap=mapped, do_not_scale_image_data=True)
         return self._opened[layout.index]
+
+
+def _read_sizes(header: fits.Header) -> tuple[int, ...]:
+    """Return the pixels along each FITS axis.
+
+    Raises
+    ------
+    InputError
+        When the cards that say so make no sense.
+    """
+    try:
+        sizes = tuple(int(header[f"NAXIS{axis + 1}"]) for axis in range(int(header["NAXIS"])))
+        known = int(header["BITPIX"]) in _DTYPES
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the header's NAXIS cards are not whole: {error}", "Write the file again."
+        ) from None
+    if not known or any(size < 1 for size in sizes):
+        cause = f"the header has BITPIX {header['BITPIX']} and axes of {sizes} pixels"
+        raise InputError(cause, "Write the file again.")
+    return sizes
 
 
 def _fill(handle: int, values: NDArray[Any], offset: int) -> None:

@@ -38,6 +38,7 @@ _HISTORY_BEAM = re.compile(
 )
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 _FREQUENCIES = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
+_STOKES = {2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY"}
 _ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
 
 
@@ -98,6 +99,7 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
             "the header has no celestial WCS (CTYPE1 and CTYPE2 such as RA---SIN and DEC--SIN)",
             "Write the image again with its coordinates, or copy the WCS cards into its header.",
         )
+    _refuse_polarisation(header, len(sizes))
     lon, lat = int(wcs.wcs.lng), int(wcs.wcs.lat)
     axes = (min(lon, lat), max(lon, lat))
     for axis, size in enumerate(sizes):
@@ -122,6 +124,22 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
     if not (isfinite(area) and area > 0):
         raise InputError("the WCS gives pixels without an area", "Set CDELT1 and CDELT2 (or CD cards).")
     return Plane(shape, axes, _write_cards(celestial), area**0.5 * 3600.0)
+
+
+def _refuse_polarisation(header: Header, count: int) -> None:
+    """Refuse a plane of another Stokes parameter than I."""
+    for axis in range(1, count + 1):
+        if str(header.get(f"CTYPE{axis}", "")).strip().upper() != "STOKES":
+            continue
+        value, step, pixel = (_number(header, f"{key}{axis}") for key in ("CRVAL", "CDELT", "CRPIX"))
+        if value is None:
+            continue
+        first = round(value + (1.0 - (1.0 if pixel is None else pixel)) * (step or 0.0))
+        if first != 1:
+            raise InputError(
+                f"the image is Stokes {_STOKES.get(first, first)}, not total intensity",
+                "Give the Stokes I plane (STOKES axis value 1).",
+            )
 
 
 def _refuse_small(sizes: tuple[int, ...]) -> None:
@@ -294,6 +312,9 @@ def read_beam(
             )
         return beam
     if default is None:
+        bad = [f"{key} = {header[key]!r}" for key in ("BMAJ", "BMIN") if key in header]
+        if "BMAJ" in header:
+            raise InputError(f"the header's beam is none: {', '.join(bad)}", f"Correct it. {_ADD_BEAM}")
         raise InputError("the header has no beam (BMAJ, BMIN, BPA)", _ADD_BEAM)
     return _order_beam(*default)
 

@@ -14,6 +14,7 @@ from survey_ml.data.header import LEAST_PX, Assumptions
 from survey_ml.data.source import Source
 from survey_ml.errors import InputError, PluginError, SetAside
 from survey_ml.field import Field, Tile, Window
+from survey_ml.padding import REACH, find_padding
 
 
 class Reader(Protocol):
@@ -100,31 +101,40 @@ def ingest_tile(source: Source, tile: Tile) -> tuple[NDArray[np.float32], dict[s
     Returns
     -------
     pixels : ndarray, shape (ny, nx)
-        float32 in Jy/beam, NaN where there is no data.
+        float32 in Jy/beam, NaN where there is no data or padding.
     summary : dict
-        ``n_pixels``, ``n_finite``, ``n_blank``, ``n_infinite``, and ``minimum`` and ``maximum`` of the
-        finite pixels (None where there are none).
+        Of the input: ``n_pixels``, ``n_finite``, ``n_blank``, ``n_infinite``, ``n_padding`` (of the
+        finite ones, made blank), and ``minimum`` and ``maximum`` of the finite pixels (None where
+        there are none).
 
     Raises
     ------
     InputError
         When the pixels cannot be read.
     """
+    window = tile.core.grow(REACH, source.field.shape)
     try:
-        pixels = _find_reader(source).read(tile.core)
+        pixels = _find_reader(source).read(window)
     except InputError as error:
         close_readers()
         raise InputError(error.message, error.hint, field=source.field.name, tile=tile.name) from error
-    if pixels.shape != tile.core.shape:
+    if pixels.shape != window.shape:
         raise InputError(
-            f"{source.path} gave {pixels.shape} pixels of {tile.core.shape}",
+            f"{source.path} gave {pixels.shape} pixels of {window.shape}",
             "The file changed; run again.",
             field=source.field.name,
             tile=tile.name,
         )
     if source.scale != 1.0:
         pixels *= np.float32(source.scale)
-    return pixels, count_pixels(pixels)
+    inside = tile.core.inside(window)
+    core = np.ascontiguousarray(pixels[inside])
+    counts = count_pixels(core)
+    padding = find_padding(pixels, window.y0)
+    counts["n_padding"] = 0 if padding is None else int(np.count_nonzero(padding[inside]))
+    if padding is not None:
+        core[padding[inside]] = np.nan
+    return core, counts
 
 
 def count_pixels(pixels: NDArray[np.float32]) -> dict[str, Any]:
@@ -175,6 +185,7 @@ def check_field(name: str, summaries: Sequence[dict[str, Any]]) -> SetAside | No
     """
     n_finite = sum(summary["n_finite"] for summary in summaries)
     n_infinite = sum(summary["n_infinite"] for summary in summaries)
+    n_padding = sum(summary["n_padding"] for summary in summaries)
     if n_infinite:
         return SetAside(
             name,
@@ -195,4 +206,7 @@ def check_field(name: str, summaries: Sequence[dict[str, Any]]) -> SetAside | No
             "Check how the image was written; it has no noise.",
             stage="ingest",
         )
+    if n_finite - n_padding < LEAST_PX**2:
+        cause = f"only {n_finite - n_padding} pixels are neither blank nor padding of constant value"
+        return SetAside(name, cause, "Leave the field out.", stage="ingest")
     return None

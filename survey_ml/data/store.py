@@ -151,9 +151,13 @@ class ReleaseStore:
         if self._sums is None:
             data = self.medium.read("inputs.json")
             try:
-                self._sums = json.loads(data) if data else {}
-            except ValueError:
-                self._sums = {}
+                self._sums = {
+                    path: held
+                    for path, held in json.loads(data or b"{}").items()
+                    if {"size", "changed", "sha256"} <= held.keys()
+                }
+            except (ValueError, AttributeError):
+                self._sums = {}  # a cache: files are read once more
         return self._sums
 
     def _read_release(self) -> dict[str, Any] | None:
@@ -312,6 +316,11 @@ class ReleaseStore:
             except FileNotFoundError as error:
                 raise StoreError(
                     f"there is no array {product!r}", "Run the stage that writes it.", field=field
+                ) from error
+            except (ValueError, KeyError, TypeError) as error:
+                path = self.medium.locate(f"{ARRAYS}/{field}/{product}/zarr.json")
+                raise StoreError(
+                    f"{path} is damaged", "survey-ml status --verify --repair writes it anew.", field=field
                 ) from error
         return self._arrays[key]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from survey_ml.engine.work import Job, Report, StageWork
+from survey_ml.engine.failures import describe
+from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.engine.worker import Worker
 
 
@@ -25,7 +26,12 @@ class LocalExecutor:
         """Do the jobs one after the other; an interrupt leaves what is committed."""
         assert self._worker is not None
         for job in jobs:
-            (result,) = self._worker.run_units(work, [job])
+            try:
+                (result,) = self._worker.run_units(work, [job])
+            except (SystemExit, GeneratorExit) as error:
+                # A stage that ends its process: on Ray it takes a worker along, here it would take the run.
+                cause, hint = describe(error, work.spec)
+                result = Result(job.unit, "failed", cause=cause, hint=hint)
             report(result)
             if result.outcome == "stopped":
                 return

@@ -133,6 +133,20 @@ def test_status_finds_a_flipped_byte_and_repair_lets_it_be_made_again(call, rele
     assert call("status", release, "--verify").code == 0
 
 
+def test_damaged_metadata_of_an_array_are_found_and_mended(call, release):
+    assert call("run", release, "--quiet").code == 0
+    path = release.parent / "out" / "store.zarr" / "east" / "image" / "zarr.json"
+    good = path.read_bytes()
+    path.write_bytes(good[:50])
+    found = call("status", release, "--verify", "--repair", "--json")
+    assert found.code == 1
+    assert [
+        (entry["field"], "image/zarr.json is damaged" in entry["cause"]) for entry in found.json["damaged"]
+    ] == [("east", True)]
+    assert path.read_bytes() == good
+    assert call("status", release, "--verify").code == 0
+
+
 def test_damage_found_while_the_catalogue_is_written_is_mended(call, release):
     assert call("run", release, "--quiet").code == 0
     parts = sorted((release.parent / "out" / "units").rglob("levels.parquet"))

@@ -84,6 +84,13 @@ def test_no_beam_is_answered_with_the_line_to_add():
     assert "beam_arcsec" in caught.value.hint
 
 
+@pytest.mark.parametrize("cards", [{"BMAJ": -1e-3}, {"BMAJ": 0.0, "BMIN": 0.0}, {"BMAJ": "wide"}])
+def test_a_beam_that_is_none_is_shown(cards):
+    with pytest.raises(InputError, match="header's beam is none: BMAJ = ") as caught:
+        read_any_beam(make_header(**cards))
+    assert "beam_arcsec" in caught.value.hint
+
+
 def test_the_last_clean_beam_of_an_aips_history_counts():
     header = make_header()
     header["HISTORY"] = "AIPS   CLEAN BMAJ=  2.0000E-03 BMIN=  1.0000E-03 BPA=  10.00"
@@ -195,6 +202,14 @@ def test_single_planes_of_cubes_are_fields():
     assert "one plane" in caught.value.hint
     with pytest.raises(InputError, match="cube: 4 planes along STOKES"):
         read_plane(header, (120, 100, 1, 4))
+
+
+@pytest.mark.parametrize(("value", "pixel", "name"), [(2.0, 1.0, "Q"), (1.0, -2.0, "V"), (-5.0, 1.0, "XX")])
+def test_polarisation_is_refused(value, pixel, name):
+    header = make_header()
+    header.update({"CTYPE3": "STOKES", "CRVAL3": value, "CRPIX3": pixel, "CDELT3": 1.0, "WCSAXES": 3})
+    with pytest.raises(InputError, match=f"Stokes {name}, not total intensity"):
+        read_plane(header, (120, 100, 1))
 
 
 def test_degenerate_axes_may_come_first():

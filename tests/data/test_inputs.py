@@ -274,6 +274,7 @@ def test_counts_do_not_overflow():
         (np.full((40, 40), 1.5), "all pixels are 1.5"),
         (np.where(np.arange(1600).reshape(40, 40) < 9, np.inf, 0.5), "9 pixels are infinite"),
         (np.where(np.arange(1600).reshape(40, 40) < 99, 0.5, np.nan), "only 99 pixels"),
+        (np.where(np.arange(1600).reshape(40, 40) < 800, 0.5, 0.25), "only 0 pixels are neither"),
     ],
 )
 def test_pixels_that_cannot_be_used_set_the_field_aside(tmp_path, values, words):
@@ -281,6 +282,23 @@ def test_pixels_that_cannot_be_used_set_the_field_aside(tmp_path, values, words)
     _, _, found = ingest_all(path, core=16)
     aside = check_field("a", [summary for _, summary in found])
     assert aside.field == "a" and words in aside.cause and aside.hint
+
+
+@pytest.mark.parametrize("core", [16, 40, 512])
+def test_padding_is_blank_whatever_the_tiling(tmp_path, core):
+    values = make_image((90, 100))
+    padded = np.zeros(values.shape, bool)
+    padded[:, :33] = padded[70:] = True
+    values[padded] = np.float32(3.2e-7)
+    values[80, 50] = np.nan
+    _, tiles, found = ingest_all(write_image(tmp_path / "a.fits", values), core=core)
+    whole = np.empty(values.shape, np.float32)
+    for tile, (pixels, _) in zip(tiles, found, strict=True):
+        whole[tile.core.slices] = pixels
+    expected = np.where(padded, np.nan, values)
+    np.testing.assert_array_equal(whole, expected)
+    assert sum(summary["n_padding"] for _, summary in found) == np.count_nonzero(padded) - 1
+    assert sum(summary["n_blank"] for _, summary in found) == np.count_nonzero(np.isnan(values))
 
 
 def test_a_file_that_changes_is_opened_anew(tmp_path):

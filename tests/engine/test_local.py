@@ -93,6 +93,13 @@ def test_one_bad_tile_is_set_aside_and_named(release_folder, registry):
     assert sum(u.stage == "smooth" for u in commits(config)) == 16
 
 
+def test_a_stage_that_leaves_does_not_take_the_run_along(release_folder, registry):
+    result = run(make_config(release_folder, stages={"smooth": {"leave": "1_1"}}), registry)
+    assert result.exit_code == 1
+    assert {s.tile for s in result.set_aside} == {"1_1"}
+    assert all(s.cause.startswith("SystemExit: 3 (trial.py:") for s in result.set_aside)
+
+
 def test_refused_data_keep_their_reason(release_folder, registry):
     config = make_config(release_folder, stages={"smooth": {"refuse": "2_0"}})
     result = run(config, registry)

@@ -29,6 +29,8 @@ class SmoothOptions(Options):
     """Tile that kills its worker."""
     fail: str = ""
     """Tile that raises."""
+    leave: str = ""
+    """Tile that wants the process to end."""
     refuse: str = ""
     """Tile whose data are refused."""
     wide: int = 0
@@ -59,6 +61,8 @@ class Smooth(Stage):
             os._exit(9)
         if tile.name == options.fail:
             raise ZeroDivisionError("on request")
+        if tile.name == options.leave:
+            raise SystemExit(3)
         if tile.name == options.refuse:
             raise InputError("refused on request", "nothing to be done")
         if options.wide and tile.window != tile.core.grow(options.wide, inputs.field.shape):

@@ -1,8 +1,8 @@
 """How many components an island has, and which of them need a shape of their own.
 
 The peaks give a first model of points. Points whose shape differs significantly from the beam
-get free shapes; elongated shapes are tried as two points; what the residual still shows becomes
-a further component when it improves the fit by more than correlated noise would.
+get free shapes; elongated shapes are tried as two components (`splitting`); what the residual still
+shows becomes a further component when it improves the fit by more than correlated noise would.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.covariance import measure_shape_excess
 from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR, fit_components, select_pixels
-from survey_ml.stages.extraction.model import FREE, FWHM, POINT, add_component, area_ratio
+from survey_ml.stages.extraction.model import FREE, FWHM, POINT, add_component
 from survey_ml.stages.extraction.settings import BOUNDED, FROM_RESIDUAL, Settings
 
 REACH = 5.0
@@ -340,103 +340,6 @@ def stands_apart(theta: NDArray[Any], n: int, k: int, beam: NDArray[Any], apart:
         if beam[0] * dx * dx + 2.0 * beam[1] * dx * dy + beam[2] * dy * dy < (apart * FWHM) ** 2:
             return False
     return True
-
-
-@njit(cache=True, nogil=True)
-def split_shape(theta: NDArray[Any], k: int, new: int, beam: NDArray[Any], anchor: NDArray[Any]) -> bool:
-    """Replace the shape of component ``k`` by two points with the same moments (``k``, ``new``).
-
-    Returns False when it is not elongated once the beam is removed.
-    """
-    det = theta[k, 3] * theta[k, 5] - theta[k, 4] ** 2
-    det0 = beam[0] * beam[2] - beam[1] ** 2
-    xx = theta[k, 5] / det - beam[2] / det0
-    xy = -theta[k, 4] / det + beam[1] / det0
-    yy = theta[k, 3] / det - beam[0] / det0
-    mean, half = 0.5 * (xx + yy), sqrt(0.25 * (xx - yy) ** 2 + xy * xy)
-    if mean + half <= 0.0 or mean - half > 0.7 * (mean + half):
-        return False
-    along = sqrt(mean + half)
-    angle = 0.5 * np.arctan2(2.0 * xy, xx - yy)
-    x, y = theta[k, 1], theta[k, 2]
-    peak = 0.5 * theta[k, 0] * area_ratio(theta[k], beam)
-    # Never more than the source's own peak: two points far apart keep most of it each.
-    peak = min(peak, theta[k, 0])
-    for index, sign in ((k, -1.0), (new, 1.0)):
-        theta[index, 0] = peak
-        theta[index, 1] = x + sign * along * np.cos(angle)
-        theta[index, 2] = y + sign * along * np.sin(angle)
-        theta[index, 3:] = beam
-        anchor[index, :2] = theta[index, 1:3]
-    return True
-
-
-@njit(cache=True, nogil=True)
-def split_elongated(
-    theta: NDArray[Any],
-    kinds: NDArray[Any],
-    anchor: NDArray[Any],
-    flags: NDArray[Any],
-    shapes: NDArray[Any],
-    seeds: NDArray[Any],
-    n: int,
-    data: NDArray[Any],
-    weight: NDArray[Any],
-    valid: NDArray[Any],
-    own: NDArray[Any],
-    beam: NDArray[Any],
-    acf: NDArray[Any],
-    settings: Settings,
-    residual: NDArray[Any],
-) -> int:
-    """Try two points for each elongated shape (equal parameters); return the new count."""
-    limit = min(n + settings.max_additions, theta.shape[0])
-    for k in range(n):
-        if kinds[k] != FREE or n >= limit or n + 1 > settings.max_joint:
-            continue
-        before, kinds_before, anchor_before = theta.copy(), kinds.copy(), anchor.copy()
-        flags_before, shapes_before = flags.copy(), shapes.copy()
-        chi2 = sum_island(residual, weight, own)
-        if not split_shape(theta, k, n, beam, anchor):
-            continue
-        anchor[k, 2], anchor[n, 2] = settings.stray, settings.stray
-        kinds[k], kinds[n] = POINT, POINT
-        flags[n] = FROM_RESIDUAL
-        status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
-        drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
-        faintest = settings.seed * 0.7
-        row, column = nearest_free_pixel(own, seeds, n, theta[n, 2], theta[n, 1])
-        good = (
-            status == CONVERGED
-            and drop > settings.split_gain
-            and row >= 0
-            and stands_apart(theta, n + 1, n, beam, settings.apart)
-            and theta[k, 0] > 0.0
-            and theta[n, 0] > faintest / weight[row, column]
-            and theta[k, 0] > faintest / weight[row, column]
-        )
-        if good:
-            # The old seed stays with the nearer of the two.
-            to_old = (theta[k, 1] - seeds[k, 1]) ** 2 + (theta[k, 2] - seeds[k, 0]) ** 2
-            to_new = (theta[n, 1] - seeds[k, 1]) ** 2 + (theta[n, 2] - seeds[k, 0]) ** 2
-            if to_new < to_old:
-                swap = theta[k].copy()
-                theta[k] = theta[n]
-                theta[n] = swap
-                anchor[k, :2] = theta[k, 1:3]
-                anchor[n, :2] = theta[n, 1:3]
-                row, column = nearest_free_pixel(own, seeds, n, theta[n, 2], theta[n, 1])
-            seeds[n, 0], seeds[n, 1] = row, column
-            n += 1
-            free_shapes(
-                theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, own, beam, acf,
-                settings, residual,
-            )  # fmt: skip
-        else:
-            theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before
-            flags[:], shapes[:] = flags_before, shapes_before
-            subtract_components(data, theta, n, residual)
-    return n
 
 
 @njit(cache=True, nogil=True)

@@ -12,7 +12,6 @@ from survey_ml.stages.extraction.deblending import (
     add_from_residual,
     free_shapes,
     refit,
-    split_elongated,
     subtract_components,
 )
 from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR
@@ -20,6 +19,7 @@ from survey_ml.stages.extraction.model import FIXED, POINT
 from survey_ml.stages.extraction.moments import measure_moments
 from survey_ml.stages.extraction.peaks import find_peaks
 from survey_ml.stages.extraction.settings import BOUNDED, MOMENTS, TOO_LARGE, Settings
+from survey_ml.stages.extraction.splitting import split_elongated
 
 
 @njit(cache=True, nogil=True)
@@ -205,6 +205,15 @@ def fit_island(
     n = _drop_faint(
         theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, beam, settings, residual
     )
+    if n == 1 and not theta[0, 0] * weight[seeds[0, 0], seeds[0, 1]] >= 0.7 * settings.seed:
+        # A fit that ran away from the peak that was detected: take the peak as it is.
+        y, x = seeds[0, 0], seeds[0, 1]
+        if data[y, x] * weight[y, x] >= settings.seed:
+            theta[0, 0], theta[0, 1], theta[0, 2] = data[y, x], x, y
+            theta[0, 3:] = beam
+            kinds[0] = POINT
+            flags[0] |= BOUNDED
+            subtract_components(data, theta, n, residual)
     if large:
         for k in range(n):
             flags[k] |= TOO_LARGE

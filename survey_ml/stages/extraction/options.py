@@ -21,10 +21,10 @@ class ExtractionOptions(Options):
     """An island needs a pixel this many rms above the background."""
     flood_snr: float = Setting(3.0, gt=0)
     """An island grows over neighbouring pixels down to this many rms."""
-    mesh_step_px: int | None = Setting(None, ge=8)
-    """Side of a cell of the background mesh in pixels; about nine beams when not given."""
-    mesh_box_px: int | None = Setting(None, ge=8)
-    """Side of the box that a node of the mesh is measured in, an odd number of cells; three cells
+    mesh_step_px: int | None = Setting(None, ge=8, le=100_000)
+    """Side of a cell of the background mesh in pixels; about six beams when not given."""
+    mesh_box_px: int | None = Setting(None, ge=8, le=100_000)
+    """Side of the box that a node of the mesh is measured in, an odd number of cells; five cells
     when not given."""
     prominence: float = Setting(1.5, gt=0)
     """A peak inside an island counts when it stands this many rms above the saddle to a higher one."""
@@ -32,13 +32,13 @@ class ExtractionOptions(Options):
     """A further component is tried where the residual of an island exceeds this many rms."""
     dynamic_limit: float = Setting(0.02, ge=0)
     """...and this share of the model there: real beams are not exactly Gaussian."""
-    max_additions: int = Setting(12, ge=0)
+    max_additions: int = Setting(12, ge=0, le=10_000)
     """Further components that an island may get beyond its peaks."""
-    max_joint: int = Setting(10, ge=1)
+    max_joint: int = Setting(10, ge=1, le=100)
     """Components that are fitted together; larger islands are fitted in turn, brightest first."""
-    max_peaks: int = Setting(2000, ge=1)
+    max_peaks: int = Setting(2000, ge=1, le=1_000_000)
     """Peaks that an island may have; fainter ones are left to the residual."""
-    max_island_px: int = Setting(20000, ge=100)
+    max_island_px: int = Setting(20000, ge=100, le=1_000_000_000)
     """Islands with more pixels get their peaks fitted and moments for the rest."""
     point_aperture: float = Setting(1.1, gt=0.5, le=5)
     """Radius of the pixels that a point is fitted to, in sigma of the beam."""
@@ -91,6 +91,8 @@ def make_settings(
         gain=36.0,
         free_gain=200.0,
         split_gain=9.0,
+        shaped_gain=25.0,
+        shaped_area=2.2,
         correlation=measure_correlation(beam, acf),
         max_peaks=options.max_peaks,
         max_additions=options.max_additions,

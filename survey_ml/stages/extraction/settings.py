@@ -63,6 +63,8 @@ class Settings(NamedTuple):
     gain: float
     free_gain: float
     split_gain: float
+    shaped_gain: float
+    shaped_area: float
     correlation: float
     max_peaks: int
     max_additions: int

@@ -88,7 +88,7 @@ def _adapt_mesh(mesh: Mesh, options: ExtractionOptions) -> Mesh:
     step = options.mesh_step_px or mesh.step
     stride = min(mesh.stride, max(1, step // 6))
     step = max(6, round(step / stride)) * stride
-    box = options.mesh_box_px or 3 * step
+    box = options.mesh_box_px or 5 * step
     return Mesh(step, (2 * round((box / step - 1.0) / 2.0) + 1) * step, stride, min(mesh.grow, step))
 
 
