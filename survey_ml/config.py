@@ -66,8 +66,19 @@ class Engine(Section):
     """Tiles one call of a worker takes at most."""
     batch_seconds: PositiveFloat = 5.0
     """Work that one Prefect task should hold, in seconds."""
+    unit_seconds: PositiveFloat | None = None
+    """Longest that a stage may work on one tile, field or release, in seconds; what takes longer is set
+    aside and named. No limit when not given."""
     retries: int = Field(3, ge=0)
     """Further attempts after a lost worker or failed read or write; bad data is never retried."""
+
+
+class Plugins(Section):
+    """Which of the installed plugins this release may use."""
+
+    allow: tuple[str, ...] | None = None
+    """Plugins or distributions by name; no other is imported. `null`: all that are installed; `[]`:
+    none but what survey_ml brings. `SURVEY_ML_PLUGINS` can only narrow it further."""
 
 
 class Export(Section):
@@ -96,6 +107,7 @@ class ReleaseConfig(Section):
     """Stages to run with their options; those whose products they read are added by themselves."""
     providers: dict[str, str] = {}
     """Stage name to distribution, where two distributions provide a stage of one name."""
+    plugins: Plugins = Plugins()
     engine: Engine = Engine()
     export: Export = Export()
     reference_catalogue: str | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from survey_ml.allowed import allowing
 from survey_ml.config import LoadedConfig
 from survey_ml.errors import GraphError, PluginError
 from survey_ml.explain import Path as KeyPath
@@ -155,9 +156,12 @@ def build_graph(config: LoadedConfig, registry: Registry | None = None) -> Graph
     """Build the graph of a loaded configuration; see `Graph.build`."""
     from survey_ml.loader import find_lines
 
+    if registry is None:
+        with allowing(config.release.plugins.allow):
+            registry = get_manager()
     return Graph.build(
         config.release.stages,
-        registry or get_manager(),
+        registry,
         config.release.providers,
         locate=lambda path: find_lines(config.source)(("stages", *path)),
         base=config.base,

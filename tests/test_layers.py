@@ -13,7 +13,7 @@ PACKAGE = ROOT / "survey_ml"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 CONTRACTS = {"compiled", "errors", "products", "field", "padding", "stage", "hookspecs", "config", "columns"}
-DISCOVERY = {"explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
+DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
 ROOMS = {"stages", "validation", "simulation", "data", "engine", "export", "report", "cli"}
 
 ALLOWED = {

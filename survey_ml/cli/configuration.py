@@ -46,6 +46,24 @@ def load(
     ConfigError
         For a YAML among images, two of them, images without ``out``, or an empty ``out``.
     """
+    return _narrow(_load(paths, out, engine, settings))
+
+
+def _narrow(config: LoadedConfig) -> LoadedConfig:
+    """Allow only the plugins of this release until the command ends, and say which are left out."""
+    from survey_ml.allowed import allowing, find_not_allowed
+
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return config
+    context.with_resource(allowing(config.release.plugins.allow))
+    if config.release.plugins.allow is not None and not context.params.get("quiet"):
+        if left_out := sorted({plugin.distribution for plugin in find_not_allowed()}):
+            click.echo(f"note: installed but not allowed in this release: {', '.join(left_out)}", err=True)
+    return config
+
+
+def _load(paths: Sequence[str], out: str | None, engine: str | None, settings: Sequence[str]) -> LoadedConfig:
     from survey_ml.loader import config_for_images, load_config
 
     if out is not None and not out.strip():
@@ -88,4 +106,4 @@ def reopen(out: str) -> LoadedConfig:
 
     kept = ReleaseStore.open(out).describe()
     release = ReleaseConfig.model_validate(kept["config"])
-    return LoadedConfig(release=release, base=Path(kept["base"]), out=out, source=kept["source"])
+    return _narrow(LoadedConfig(release=release, base=Path(kept["base"]), out=out, source=kept["source"]))
