@@ -5,21 +5,33 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
-from survey_ml.data.header import Assumptions, check_beam, read_beam, read_frequency, read_plane, read_scale
+from survey_ml.data import plain
+from survey_ml.data.header import (
+    Assumptions,
+    Plane,
+    check_beam,
+    read_beam,
+    read_frequency,
+    read_plane,
+    read_scale,
+)
 from survey_ml.errors import InputError
 from survey_ml.field import Field, Window
+
+if TYPE_CHECKING:  # imported where it is needed: it takes longer than a small field
+    from astropy.io import fits
 
 GZIP_LIMIT = 256 << 20
 """Bytes of a gzipped image that are unpacked in memory; it cannot be read by window."""
@@ -149,19 +161,46 @@ class FitsReader:
             When the image cannot be used: it says why and what to do.
         """
         self.notes.clear()
+        if (found := self._find_plain()) is not None:
+            header, plane, self._layout = found
+            return self._interpret(header, plane, None, defaults, name)
         with self._open() as opened:
             index = self._find_image(opened)
             image = opened[index]
             header = image.header
             sizes = tuple(int(header[f"NAXIS{axis + 1}"]) for axis in range(int(header["NAXIS"])))
             plane = read_plane(header, sizes)
-            scale = read_scale(header, defaults.unit, self.notes)
-            beam = read_beam(header, _read_beam_table(opened, header), defaults, self.notes)
-            check_beam(beam, plane)
-            frequency = read_frequency(header, defaults.frequency_hz, self.notes)
             self._layout = self._read_layout(image, index, sizes, plane.axes)
-        self._check_length(self._layout)
+            return self._interpret(header, plane, _read_beam_table(opened, header), defaults, name)
+
+    def _interpret(
+        self,
+        header: Any,
+        plane: Plane,
+        beams: NDArray[np.float64] | None,
+        defaults: Assumptions,
+        name: str,
+    ) -> tuple[Field, float]:
+        """Check what a header says beside its WCS, and that the file is whole."""
+        scale = read_scale(header, defaults.unit, self.notes)
+        beam = read_beam(header, beams, defaults, self.notes)
+        check_beam(beam, plane)
+        frequency = read_frequency(header, defaults.frequency_hz, self.notes)
+        self._check_length(self._find_layout())
         return Field(name, plane.shape, plane.header, beam, frequency), scale
+
+    def _find_plain(self) -> tuple[plain.PlainHeader, Plane, Layout] | None:
+        """Read header and layout of a plain image without a FITS library; None for all others."""
+        if self._remote or self._gzipped or self.hdu not in (None, 0):
+            return None
+        header = plain.read_header(self.path)
+        sizes = None if header is None else plain.read_sizes(header)
+        if header is None or sizes is None or (plane := plain.find_plane(header, sizes)) is None:
+            return None
+        numbers = [header.get("BSCALE", 1.0), header.get("BZERO", 0.0), header.get("BLANK", 0)]
+        if not all(isinstance(number, int | float) for number in numbers):
+            return None
+        return header, plane, _make_layout(header, 0, sizes, plane.axes, header.length, compressed=False)
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Return the pixels of a window in the file's unit; blank pixels are NaN.
@@ -198,6 +237,8 @@ class FitsReader:
     @contextmanager
     def _open(self) -> Iterator[fits.HDUList]:
         """Open the file for its headers; failures become errors that name it."""
+        from astropy.io import fits
+
         try:
             with warnings.catch_warnings():
                 # Truncation is found by `_check_length`; other complaints are about harmless cards.
@@ -269,21 +310,15 @@ class FitsReader:
 
     @staticmethod
     def _read_layout(image: Any, index: int, sizes: tuple[int, ...], axes: tuple[int, int]) -> Layout:
-        header = image.header
-        blank = header.get("BLANK")
-        return Layout(
-            index=index,
-            sizes=sizes,
-            axes=axes,
-            offset=int(image.fileinfo()["datLoc"]),
-            dtype=_DTYPES[int(header["BITPIX"])],
-            scale=float(header.get("BSCALE", 1.0)),
-            zero=float(header.get("BZERO", 0.0)),
-            blank=None if blank is None or int(header["BITPIX"]) < 0 else int(blank),
-            compressed=isinstance(image, fits.CompImageHDU),
-        )
+        from astropy.io import fits
+
+        offset = int(image.fileinfo()["datLoc"])
+        packed = isinstance(image, fits.CompImageHDU)
+        return _make_layout(image.header, index, sizes, axes, offset, compressed=packed)
 
     def _find_layout(self) -> Layout:
+        if self._layout is None and (found := self._find_plain()) is not None:
+            self._layout = found[2]
         if self._layout is None:
             with self._open() as opened:
                 index = self._find_image(opened)
@@ -296,6 +331,8 @@ class FitsReader:
     def _check_length(self, layout: Layout) -> None:
         """Compare the file's length with what the header promises."""
         if layout.compressed:
+            from astropy.io import fits
+
             with self._open_bytes() as file, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with fits.open(file, memmap=False, disable_image_compression=True) as opened:
@@ -395,6 +432,8 @@ class FitsReader:
 
     def _open_section(self, layout: Layout) -> Any:
         """Open the file for its pixels."""
+        from astropy.io import fits
+
         if self._opened is None:
             if self._gzipped:
                 with self._open_bytes() as file:
@@ -423,10 +462,32 @@ def _fill(handle: int, values: NDArray[Any], offset: int) -> None:
         view, offset = view[count:], offset + count
 
 
+def _make_layout(
+    header: Any, index: int, sizes: tuple[int, ...], axes: tuple[int, int], offset: int, *, compressed: bool
+) -> Layout:
+    """Return where the pixels lie, and what a header says of how they are stored."""
+    blank = header.get("BLANK")
+    return Layout(
+        index=index,
+        sizes=sizes,
+        axes=axes,
+        offset=offset,
+        dtype=_DTYPES[int(header["BITPIX"])],
+        scale=float(header.get("BSCALE", 1.0)),
+        zero=float(header.get("BZERO", 0.0)),
+        blank=None if blank is None or int(header["BITPIX"]) < 0 else int(blank),
+        compressed=compressed,
+    )
+
+
 def _scale(stored: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
     """Return stored numbers as float32 values; blank integers are NaN. May return its argument."""
     if layout.scale == 1.0 and layout.zero == 0.0:
-        values = stored.astype(np.float32, copy=False)
+        if stored.dtype == ">f4" and stored.flags.writeable and stored.flags.c_contiguous:
+            # In place: a second copy of a large window costs more than swapping its bytes.
+            values = stored.byteswap(inplace=True).view(np.float32) if sys.byteorder == "little" else stored
+        else:
+            values = stored.astype(np.float32, copy=False)
     else:
         values = (stored.astype(np.float64) * layout.scale + layout.zero).astype(np.float32)
     if layout.blank is not None:
