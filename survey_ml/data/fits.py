@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -27,6 +26,7 @@ from survey_ml.data.header import (
     read_plane,
     read_scale,
 )
+from survey_ml.data.layout import Layout, make_layout
 from survey_ml.errors import InputError
 from survey_ml.field import Field, Window
 
@@ -39,43 +39,6 @@ BAND_LIMIT = 96 << 20
 """Bytes of decompressed rows that are kept for the next tile of the same rows."""
 STRIP = 16 << 20
 """Bytes of rows that are decompressed at once when a whole band would be too large."""
-
-_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the pixels lie in the file.
-
-    Attributes
-    ----------
-    index : int
-        Number of the HDU.
-    sizes : tuple of int
-        Pixels along each FITS axis, first axis first.
-    axes : tuple of int
-        The FITS axes (from 0) along x and y.
-    offset : int
-        First byte of the data.
-    dtype : str
-        As stored.
-    scale, zero : float
-        BSCALE and BZERO.
-    blank : int or None
-        BLANK, for integers.
-    compressed : bool
-        Tile-compressed.
-    """
-
-    index: int
-    sizes: tuple[int, ...]
-    axes: tuple[int, int]
-    offset: int
-    dtype: str
-    scale: float
-    zero: float
-    blank: int | None
-    compressed: bool
 
 
 class FitsReader:
@@ -200,7 +163,7 @@ class FitsReader:
         numbers = [header.get("BSCALE", 1.0), header.get("BZERO", 0.0), header.get("BLANK", 0)]
         if not all(isinstance(number, int | float) for number in numbers):
             return None
-        return header, plane, _make_layout(header, 0, sizes, plane.axes, header.length, compressed=False)
+        return header, plane, make_layout(header, 0, sizes, plane.axes, header.length, compressed=False)
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Return the pixels of a window in the file's unit; blank pixels are NaN.
@@ -314,7 +277,7 @@ class FitsReader:
 
         offset = int(image.fileinfo()["datLoc"])
         packed = isinstance(image, fits.CompImageHDU)
-        return _make_layout(image.header, index, sizes, axes, offset, compressed=packed)
+        return make_layout(image.header, index, sizes, axes, offset, compressed=packed)
 
     def _find_layout(self) -> Layout:
         if self._layout is None and (found := self._find_plain()) is not None:
@@ -460,24 +423,6 @@ def _fill(handle: int, values: NDArray[Any], offset: int) -> None:
         if not count:
             raise EOFError("the file is shorter than its header says")
         view, offset = view[count:], offset + count
-
-
-def _make_layout(
-    header: Any, index: int, sizes: tuple[int, ...], axes: tuple[int, int], offset: int, *, compressed: bool
-) -> Layout:
-    """Return where the pixels lie, and what a header says of how they are stored."""
-    blank = header.get("BLANK")
-    return Layout(
-        index=index,
-        sizes=sizes,
-        axes=axes,
-        offset=offset,
-        dtype=_DTYPES[int(header["BITPIX"])],
-        scale=float(header.get("BSCALE", 1.0)),
-        zero=float(header.get("BZERO", 0.0)),
-        blank=None if blank is None or int(header["BITPIX"]) < 0 else int(blank),
-        compressed=compressed,
-    )
 
 
 def _scale(stored: NDArray[Any], layout: Layout) -> NDArray[np.float32]:

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.stages.extraction.interpolation import interpolate_nodes
 from survey_ml.stages.extraction.mesh import (
     find_references,
     gather_samples,
-    interpolate_nodes,
     mask_sources,
     measure_boxes,
     sum_sorted,
