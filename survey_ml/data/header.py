@@ -9,17 +9,18 @@ import re
 import warnings
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from astropy.io.fits import Header
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_area
 
 from survey_ml.errors import InputError
 from survey_ml.field import Beam
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
     from numpy.typing import NDArray
 
 LEAST_PX = 16
@@ -90,6 +91,8 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
     InputError
         When there is no celestial WCS, or more than one plane, or the image is too small.
     """
+    from astropy.wcs.utils import proj_plane_pixel_area
+
     if len(sizes) < 2 or len(sizes) > 4:
         raise InputError(f"the image has {len(sizes)} axes", "Give images of 2 to 4 axes.")
     wcs = _read_wcs(header)
@@ -99,7 +102,6 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
             "the header has no celestial WCS (CTYPE1 and CTYPE2 such as RA---SIN and DEC--SIN)",
             "Write the image again with its coordinates, or copy the WCS cards into its header.",
         )
-    _refuse_polarisation(header, len(sizes))
     lon, lat = int(wcs.wcs.lng), int(wcs.wcs.lat)
     axes = (min(lon, lat), max(lon, lat))
     for axis, size in enumerate(sizes):
@@ -126,9 +128,15 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
     return Plane(shape, axes, _write_cards(celestial), area**0.5 * 3600.0)
 
 
-def _refuse_polarisation(header: Header, count: int) -> None:
-    """Refuse a plane of another Stokes parameter than I."""
-    for axis in range(1, count + 1):
+def check_polarisation(header: Header) -> None:
+    """Refuse a plane of another Stokes parameter than I.
+
+    Raises
+    ------
+    InputError
+        When a STOKES axis says so.
+    """
+    for axis in range(1, 5):
         if str(header.get(f"CTYPE{axis}", "")).strip().upper() != "STOKES":
             continue
         value, step, pixel = (_number(header, f"{key}{axis}") for key in ("CRVAL", "CDELT", "CRPIX"))
@@ -153,6 +161,9 @@ def _refuse_small(sizes: tuple[int, ...]) -> None:
 
 def _read_wcs(header: Header) -> WCS:
     """Build the WCS of all axes from the cards that matter, whatever else the header holds."""
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
     if any(f"{key}{axis}" in header for key in ("CPDIS", "D2IMDIS") for axis in (1, 2)):
         raise InputError("the WCS has look-up-table distortions", "Regrid the image to a plain projection.")
     cards = Header()
@@ -180,7 +191,7 @@ def _write_cards(celestial: WCS) -> str:
     return "".join([*cards, "END".ljust(80)])
 
 
-def read_scale(header: Header, default: str | None, notes: list[str]) -> float:
+def read_scale(header: Mapping[str, Any], default: str | None, notes: list[str]) -> float:
     """Return the factor from the pixels' unit to Jy/beam.
 
     Raises
@@ -226,7 +237,7 @@ def parse_unit(text: str, name: str = "") -> float:
     return _PREFIXES[prefix]
 
 
-def read_frequency(header: Header, default: float | None, notes: list[str]) -> float:
+def read_frequency(header: Mapping[str, Any], default: float | None, notes: list[str]) -> float:
     """Return the observing frequency in Hz; NaN when nothing tells it."""
     found = _find_frequency(header)
     if found is None:
@@ -236,7 +247,7 @@ def read_frequency(header: Header, default: float | None, notes: list[str]) -> f
     return found
 
 
-def _find_frequency(header: Header) -> float | None:
+def _find_frequency(header: Mapping[str, Any]) -> float | None:
     """Look for a FREQ axis (at its first pixel), then for the usual cards."""
     for axis in range(1, 5):
         if str(header.get(f"CTYPE{axis}", "")).strip().upper().startswith("FREQ"):
@@ -255,7 +266,7 @@ def _find_frequency(header: Header) -> float | None:
     return None
 
 
-def _number(header: Header, key: str) -> float | None:
+def _number(header: Mapping[str, Any], key: str) -> float | None:
     """Return a card as a number; None when it is absent or none."""
     try:
         value = float(header[key])
@@ -265,7 +276,7 @@ def _number(header: Header, key: str) -> float | None:
 
 
 def read_beam(
-    header: Header, beams: NDArray[np.float64] | None, assumed: Assumptions, notes: list[str]
+    header: Mapping[str, Any], beams: NDArray[np.float64] | None, assumed: Assumptions, notes: list[str]
 ) -> Beam:
     """Return the synthesised beam.
 
@@ -274,7 +285,7 @@ def read_beam(
 
     Parameters
     ----------
-    header : Header
+    header : mapping
         Of the image.
     beams : ndarray, shape (n, 3), or None
         Rows of a BEAMS table in arcsec, arcsec and deg; the first is used.

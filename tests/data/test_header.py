@@ -11,7 +11,14 @@ from astropy.wcs import WCS, FITSFixedWarning
 from small_release import make_wcs
 
 from survey_ml.config import Defaults
-from survey_ml.data.header import check_beam, parse_unit, read_beam, read_frequency, read_plane
+from survey_ml.data.header import (
+    check_beam,
+    check_polarisation,
+    parse_unit,
+    read_beam,
+    read_frequency,
+    read_plane,
+)
 from survey_ml.errors import InputError
 from survey_ml.field import Beam, Field
 
@@ -209,7 +216,7 @@ def test_polarisation_is_refused(value, pixel, name):
     header = make_header()
     header.update({"CTYPE3": "STOKES", "CRVAL3": value, "CRPIX3": pixel, "CDELT3": 1.0, "WCSAXES": 3})
     with pytest.raises(InputError, match=f"Stokes {name}, not total intensity"):
-        read_plane(header, (120, 100, 1))
+        check_polarisation(header)
 
 
 def test_degenerate_axes_may_come_first():
