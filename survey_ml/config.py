@@ -99,9 +99,11 @@ class ReleaseConfig(Section):
     engine: Engine = Engine()
     export: Export = Export()
     reference_catalogue: str | None = None
-    """A local catalogue (FITS, VOTable, Parquet or CSV with ra, dec, peak_flux) to compare with."""
+    """A local catalogue to compare with: FITS, VOTable, Parquet or CSV with `ra` and `dec` in deg and
+    `peak_flux`, in Jy/beam unless the column says its unit; upper and lower case are the same."""
     truth: str | None = None
-    """A local catalogue of what was injected, for completeness and reliability."""
+    """A local catalogue of what was injected, for completeness and reliability: `ra` and `dec`, and
+    `snr` or `peak_flux`, as above. `local_rms` (Jy/beam) and `extent` (arcsec) are used if there."""
     seed: int = 0
     """Seed of every random step."""
     out: str = Field(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")

@@ -38,7 +38,9 @@ _HISTORY_BEAM = re.compile(
 )
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 _FREQUENCIES = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
-_ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
+ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
+ADD_UNIT = "Add to the YAML: defaults: {unit: Jy/beam} (or mJy/beam ...)"
+NO_FREQUENCY = "no frequency is known: that column stays empty, and nothing measured depends on it"
 
 
 class Assumptions(Protocol):
@@ -173,10 +175,10 @@ def read_scale(header: Header, default: str | None, notes: list[str]) -> float:
     text = str(header.get("BUNIT", "") or "").strip()
     if not text:
         if default is None:
-            raise InputError(
-                "the header has no BUNIT", "Add to the YAML: defaults: {unit: Jy/beam} (or mJy/beam ...)"
-            )
-        return parse_unit(default, f"the default unit {default!r}")
+            raise InputError("the header has no BUNIT", ADD_UNIT)
+        scale = parse_unit(default, f"the default unit {default!r}")
+        notes.append(f"the unit, {default}, is from `defaults`")
+        return scale
     scale = parse_unit(text, f"BUNIT {text!r}")
     if default is not None and parse_unit(default, f"the default unit {default!r}") != scale:
         notes.append(f"BUNIT is {text}: the default {default} was not used")
@@ -212,7 +214,11 @@ def read_frequency(header: Header, default: float | None, notes: list[str]) -> f
     """Return the observing frequency in Hz; NaN when nothing tells it."""
     found = _find_frequency(header)
     if found is None:
-        return float("nan") if default is None else float(default)
+        if default is None:
+            notes.append(NO_FREQUENCY)
+            return float("nan")
+        notes.append(f"the frequency, {default:.9g} Hz, is from `defaults`")
+        return float(default)
     if default is not None and abs(found - default) > 1e-6 * found:
         notes.append(f"the header's frequency is {found:.9g} Hz: the default {default:.9g} was not used")
     return found
@@ -294,8 +300,10 @@ def read_beam(
             )
         return beam
     if default is None:
-        raise InputError("the header has no beam (BMAJ, BMIN, BPA)", _ADD_BEAM)
-    return _order_beam(*default)
+        raise InputError("the header has no beam (BMAJ, BMIN, BPA)", ADD_BEAM)
+    beam = _order_beam(*default)
+    notes.append(f"the beam, {beam.major:.4g} x {beam.minor:.4g} arcsec, is from `defaults`")
+    return beam
 
 
 def _order_beam(major: float, minor: float, pa: float) -> Beam:
