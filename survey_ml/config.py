@@ -113,7 +113,8 @@ class ReleaseConfig(Section):
 class LoadedConfig(BaseModel):
     """A checked configuration with its paths made absolute.
 
-    ``out`` is an absolute path or a URL; ``base`` is the folder that relative paths start from.
+    ``out`` is an absolute path or a URL; ``base`` is the folder that relative paths start from;
+    ``settings`` came from the command line and are in ``release`` already.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,3 +123,4 @@ class LoadedConfig(BaseModel):
     base: Path
     out: str
     source: str
+    settings: tuple[str, ...] = ()

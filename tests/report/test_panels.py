@@ -63,7 +63,7 @@ def test_panels_do_with_a_finder_of_peaks(context, name):
 def test_captions_say_what_is_counted_and_what_colours_are(context):
     truth, gallery = show_truth(context).body, show_gallery(context).body
     assert "Components are counted here" in truth and "Detected components" in truth
-    assert "Orange: components" in gallery and "Red" not in gallery
+    assert "Orange: components" in gallery and "Red:" not in gallery
     assert "do not follow the counts of the average sky" in show_counts(context).body
     assert "compilation" in show_timings(context).body
     assert "lie on 1 exactly" in show_distributions(context).body
