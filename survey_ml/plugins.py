@@ -165,7 +165,12 @@ def get_manager() -> Registry:
     PluginError
         When a plugin is broken and ``SURVEY_ML_STRICT=1``.
     """
-    return _find(os.environ.get(STRICT, "") not in ("", "0"), os.environ.get(ONLY), tuple(sys.path))
+    return _find(is_strict(), os.environ.get(ONLY), tuple(sys.path))
+
+
+def is_strict() -> bool:
+    """Say whether a broken plugin is an error, as ``SURVEY_ML_STRICT=1`` asks for."""
+    return os.environ.get(STRICT, "") not in ("", "0")
 
 
 def has_third_parties() -> bool:
