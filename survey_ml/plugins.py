@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pluggy
 
@@ -338,9 +338,10 @@ def _list_faults(spec: Any, kind: type, origin: Origin) -> list[str]:
     if not isinstance(spec, kind):
         return [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
     try:
-        return list(find_faults(spec, builtin=origin.builtin))
+        return list(find_faults(cast("Spec", spec), builtin=origin.builtin))
     except Exception as error:
-        return [f"it cannot be read ({type(error).__name__}: {error}); reads and writes are tuples of products"]
+        cause = f"{type(error).__name__}: {error}"
+        return [f"it cannot be read ({cause}); reads and writes are tuples of products"]
 
 
 def _word(kind: type) -> str:

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from survey_ml.cli.group import debug_option
 from survey_ml.errors import ConfigError
 
-
 PATTERNS = ("*.fits", "*.fits.fz", "*.fits.gz", "*.fit", "*.FITS")
 """Images that are looked for beside the YAML; a pattern that matches nothing would be set aside."""
 

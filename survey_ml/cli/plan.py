@@ -95,6 +95,6 @@ def _print(found: Plan, tiles: bool) -> None:
             click.echo(f"{stage}: {number} {state}: {reason}")
     counts = found.counts
     todo = counts["todo"] + counts["stale"]
-    units = format_count(len(found), "unit of work")
-    click.echo(f"{todo} of {units} would be done" if todo else "nothing would be done")
+    total = format_count(len(found), "unit of work")
+    click.echo(f"{todo} of {total} would be done" if todo else "nothing would be done")
     print_set_aside(found.set_aside)

@@ -136,7 +136,9 @@ def make_demo_release(folder: str | Path, seed: int = 1, size: int = 1536, n_fie
 def describe_shift() -> str:
     """Say how the reference catalogue is off."""
     east, north = REFERENCE_SHIFT
-    return f'{east:+.2f}" in right ascension, {north:+.2f}" in declination, its fluxes times {REFERENCE_SCALE}'
+    return (
+        f'{east:+.2f}" in right ascension, {north:+.2f}" in declination, its fluxes times {REFERENCE_SCALE}'
+    )
 
 
 def _plan_canvases(size: int, n_fields: int) -> list[Canvas]:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 from cli_release import write_image
 
+from survey_ml.cli.status import order_stages
 from survey_ml.loader import load_config
 
 
@@ -410,3 +411,8 @@ def test_the_demo_scores_itself_against_its_truth(call, tmp_path):
     assert "against the truth" in again.out
     assert f"{folder}/release/report.html" in again.out
     assert all(row.split()[2] == "0" for row in again.out.splitlines() if row.startswith("extraction"))
+
+
+def test_stages_are_listed_as_they_run():
+    names = {"extraction", "gone", "ingest", "noise", "forced"}
+    assert order_stages(names, {}) == ["ingest", "noise", "extraction", "forced", "gone"]

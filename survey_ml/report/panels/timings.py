@@ -63,9 +63,7 @@ def show_timings(context: Context) -> Panel | None:
     left.grid(visible=False, axis="y")
     values = [np.array(seconds[stage])[np.isfinite(seconds[stage])] for stage in order]
     values = [v if len(v) else np.array([np.nan]) for v in values]
-    boxes = right.boxplot(
-        values, orientation="horizontal", whis=(0, 100), patch_artist=True, widths=0.5
-    )
+    boxes = right.boxplot(values, orientation="horizontal", whis=(0, 100), patch_artist=True, widths=0.5)
     for box in boxes["boxes"]:
         box.set(facecolor=BLUE, alpha=0.35, edgecolor=BLUE)
     for line in boxes["medians"]:
