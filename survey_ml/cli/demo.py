@@ -121,7 +121,7 @@ def count_made(out: str) -> dict[str, str]:
         elif not commit.tables:
             count.update({name.replace("_", " ") + "s": 1 for name in commit.summaries})
     return {
-        stage: ", ".join(f"{number} {name}" for name, number in count.items())
+        stage: ", ".join(f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in count.items())
         for stage, count in rows.items()
     }
 

@@ -48,16 +48,17 @@ BORDER = 12
 """Blank pixels along each side; beyond 0.62 widths from the middle all is blank."""
 
 YAML = """\
-# {n} fields like those of the FIRST survey: real radio galaxies and simulated points in simulated noise.
+# Fields like those of the FIRST survey: real radio galaxies and simulated points in simulated noise.
 name: first-demo
 fields: ["fields/*.fits"]
-# What headers lack. The last field has a beam in its header, and that one counts.
+# What headers lack. The last of three fields or more has a beam in its header, and that one counts.
 defaults: {{beam_arcsec: [5.4, 5.4, 0.0], frequency_hz: 1.4e9, unit: Jy/beam}}
 tiling: {{core_px: {core}, halo_px: 128}}
 stages:
   extraction: {{seed_snr: 5.0, flood_snr: 3.0}}
 truth: truth.parquet
-# Off on purpose, so that the report has something to find: {shift}.
+# Off on purpose, so that the report has something to find:
+# {shift}.
 reference_catalogue: reference.csv
 seed: {seed}
 out: release
@@ -129,7 +130,7 @@ def make_demo_release(folder: str | Path, seed: int = 1, size: int = 1536, n_fie
     _write_reference(base / "reference.csv", truth, np.random.default_rng([seed, 1]))
     path = base / "release.yaml"
     core = 512 if size > 512 else 256
-    path.write_text(YAML.format(n=n_fields, core=core, seed=seed, shift=describe_shift()))
+    path.write_text(YAML.format(core=core, seed=seed, shift=describe_shift()))
     return path
 
 
