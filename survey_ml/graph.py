@@ -153,13 +153,14 @@ class Graph:
 
 def build_graph(config: LoadedConfig, registry: Registry | None = None) -> Graph:
     """Build the graph of a loaded configuration; see `Graph.build`."""
-    from survey_ml.loader import find_lines
+    from survey_ml.loader import find_places
 
+    locate = find_places(config.source, config.settings)
     return Graph.build(
         config.release.stages,
         registry or get_manager(),
         config.release.providers,
-        locate=lambda path: find_lines(config.source)(("stages", *path)),
+        locate=lambda path: locate(("stages", *path)),
         base=config.base,
     )
 

@@ -165,7 +165,12 @@ def get_manager() -> Registry:
     PluginError
         When a plugin is broken and ``SURVEY_ML_STRICT=1``.
     """
-    return _find(os.environ.get(STRICT, "") not in ("", "0"), os.environ.get(ONLY), tuple(sys.path))
+    return _find(is_strict(), os.environ.get(ONLY), tuple(sys.path))
+
+
+def is_strict() -> bool:
+    """Say whether a broken plugin is an error, as ``SURVEY_ML_STRICT=1`` asks for."""
+    return os.environ.get(STRICT, "") not in ("", "0")
 
 
 def has_third_parties() -> bool:
@@ -333,7 +338,7 @@ def _list_faults(spec: Any, kind: type[Any], origin: Origin) -> list[str]:
     if not isinstance(spec, kind):
         return [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
     try:
-        return list(find_faults(cast(Spec, spec), builtin=origin.builtin))
+        return list(find_faults(cast("Spec", spec), builtin=origin.builtin))
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         return [f"it cannot be read ({cause}); reads and writes are tuples of products"]

@@ -40,7 +40,9 @@ _HISTORY_BEAM = re.compile(
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 _FREQUENCIES = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _STOKES = {2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY"}
-_ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
+ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
+ADD_UNIT = "Add to the YAML: defaults: {unit: Jy/beam} (or mJy/beam ...)"
+NO_FREQUENCY = "no frequency is known: that column stays empty, and nothing measured depends on it"
 
 
 class Assumptions(Protocol):
@@ -202,10 +204,10 @@ def read_scale(header: Mapping[str, Any], default: str | None, notes: list[str])
     text = str(header.get("BUNIT", "") or "").strip()
     if not text:
         if default is None:
-            raise InputError(
-                "the header has no BUNIT", "Add to the YAML: defaults: {unit: Jy/beam} (or mJy/beam ...)"
-            )
-        return parse_unit(default, f"the default unit {default!r}")
+            raise InputError("the header has no BUNIT", ADD_UNIT)
+        scale = parse_unit(default, f"the default unit {default!r}")
+        notes.append(f"the unit, {default}, is from `defaults`")
+        return scale
     scale = parse_unit(text, f"BUNIT {text!r}")
     if default is not None and parse_unit(default, f"the default unit {default!r}") != scale:
         notes.append(f"BUNIT is {text}: the default {default} was not used")
@@ -241,7 +243,11 @@ def read_frequency(header: Mapping[str, Any], default: float | None, notes: list
     """Return the observing frequency in Hz; NaN when nothing tells it."""
     found = _find_frequency(header)
     if found is None:
-        return float("nan") if default is None else float(default)
+        if default is None:
+            notes.append(NO_FREQUENCY)
+            return float("nan")
+        notes.append(f"the frequency, {default:.9g} Hz, is from `defaults`")
+        return float(default)
     if default is not None and abs(found - default) > 1e-6 * found:
         notes.append(f"the header's frequency is {found:.9g} Hz: the default {default:.9g} was not used")
     return found
@@ -325,9 +331,11 @@ def read_beam(
     if default is None:
         bad = [f"{key} = {header[key]!r}" for key in ("BMAJ", "BMIN") if key in header]
         if "BMAJ" in header:
-            raise InputError(f"the header's beam is none: {', '.join(bad)}", f"Correct it. {_ADD_BEAM}")
-        raise InputError("the header has no beam (BMAJ, BMIN, BPA)", _ADD_BEAM)
-    return _order_beam(*default)
+            raise InputError(f"the header's beam is none: {', '.join(bad)}", f"Correct it. {ADD_BEAM}")
+        raise InputError("the header has no beam (BMAJ, BMIN, BPA)", ADD_BEAM)
+    beam = _order_beam(*default)
+    notes.append(f"the beam, {beam.major:.4g} x {beam.minor:.4g} arcsec, is from `defaults`")
+    return beam
 
 
 def _order_beam(major: float, minor: float, pa: float) -> Beam:
