@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 class Section(BaseModel):
     """Base of all configuration sections: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 class Defaults(Section):
@@ -111,9 +111,11 @@ class ReleaseConfig(Section):
     engine: Engine = Engine()
     export: Export = Export()
     reference_catalogue: str | None = None
-    """A local catalogue (FITS, VOTable, Parquet or CSV with ra, dec, peak_flux) to compare with."""
+    """A local catalogue to compare with: FITS, VOTable, Parquet or CSV with `ra` and `dec` in deg and
+    `peak_flux`, in Jy/beam unless the column says its unit; upper and lower case are the same."""
     truth: str | None = None
-    """A local catalogue of what was injected, for completeness and reliability."""
+    """A local catalogue of what was injected, for completeness and reliability: `ra` and `dec`, and
+    `snr` or `peak_flux`, as above. `local_rms` (Jy/beam) and `extent` (arcsec) are used if there."""
     seed: int = 0
     """Seed of every random step."""
     out: str = Field(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")
@@ -123,7 +125,8 @@ class ReleaseConfig(Section):
 class LoadedConfig(BaseModel):
     """A checked configuration with its paths made absolute.
 
-    ``out`` is an absolute path or a URL; ``base`` is the folder that relative paths start from.
+    ``out`` is an absolute path or a URL; ``base`` is the folder that relative paths start from;
+    ``settings`` came from the command line and are in ``release`` already.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -132,3 +135,4 @@ class LoadedConfig(BaseModel):
     base: Path
     out: str
     source: str
+    settings: tuple[str, ...] = ()

@@ -173,8 +173,12 @@ def get_manager() -> Registry:
     PluginError
         When a plugin is broken and ``SURVEY_ML_STRICT=1``.
     """
-    strict = os.environ.get(STRICT, "") not in ("", "0")
-    return _find(strict, os.environ.get(ONLY), release_list(), tuple(sys.path))
+    return _find(is_strict(), os.environ.get(ONLY), release_list(), tuple(sys.path))
+
+
+def is_strict() -> bool:
+    """Say whether a broken plugin is an error, as ``SURVEY_ML_STRICT=1`` asks for."""
+    return os.environ.get(STRICT, "") not in ("", "0")
 
 
 def has_third_parties() -> bool:
@@ -334,7 +338,7 @@ def _collect(manager: pluggy.PluginManager, origins: Mapping[str, Origin], regis
                     registry.offers.append((spec, origin))
 
 
-def _list_faults(spec: Any, kind: type, origin: Origin) -> list[str]:
+def _list_faults(spec: Any, kind: type[Any], origin: Origin) -> list[str]:
     """Return what is wrong with a spec; one that cannot even be looked at is wrong."""
     if not isinstance(spec, kind):
         return [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]

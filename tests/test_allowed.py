@@ -15,7 +15,7 @@ from survey_ml.config import ReleaseConfig
 from survey_ml.errors import ConfigError
 from survey_ml.plugins import load_plugins
 
-PLUGIN = '''
+PLUGIN = """
 from pathlib import Path
 Path({marker!r}).touch()
 from survey_ml.hookspecs import hookimpl
@@ -29,7 +29,7 @@ class Count(Stage):
 @hookimpl
 def survey_ml_stages():
     return [StageSpec("{name}", "plugin_{name}:Count", reads=(array("image"),), writes=(summary("{name}"),))]
-'''
+"""
 
 
 @pytest.fixture

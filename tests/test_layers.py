@@ -12,7 +12,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "survey_ml"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-CONTRACTS = {"compiled", "errors", "products", "field", "padding", "stage", "hookspecs", "config", "columns"}
+CONTRACTS = {
+    "collection",
+    "compiled",
+    "errors",
+    "products",
+    "field",
+    "padding",
+    "stage",
+    "hookspecs",
+    "config",
+    "columns",
+    "zenithal",
+}
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
 ROOMS = {"stages", "validation", "simulation", "data", "engine", "export", "report", "cli"}
 

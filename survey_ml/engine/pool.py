@@ -64,7 +64,7 @@ class UnitActor:
             self._workers[work.out] = self._open(work.out)
         if work.limit is not None:
             # For what `time_limit` cannot interrupt: the process ends, and the unit is blamed for it.
-            faulthandler.dump_traceback_later(2 * work.limit * len(jobs) + 30, exit=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(2 * work.limit * len(jobs) + 30, exit=True, file=2)
         try:
             return list(self._workers[work.out].run_units(work, jobs))
         finally:
