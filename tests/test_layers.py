@@ -26,7 +26,7 @@ CONTRACTS = {
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
-ROOMS = {"stages", "validation", "simulation", "data", "engine", "export", "report", "cli"}
+ROOMS = {"stages", "validation", "simulation", "data", "engine", "conformance", "export", "report", "cli"}
 
 ALLOWED = {
     "contracts": CONTRACTS,
@@ -37,6 +37,7 @@ ALLOWED = {
     "engine": CONTRACTS | DISCOVERY | {"data", "engine", "export", "report"},
     "export": CONTRACTS | DISCOVERY | {"data", "validation", "export"},
     "report": CONTRACTS | DISCOVERY | {"data", "validation", "export", "report"},
+    "conformance": CONTRACTS | DISCOVERY | {"simulation", "data", "engine", "conformance"},
     "cli": CONTRACTS | DISCOVERY | ROOMS,
     "measure": CONTRACTS | DISCOVERY,
     "__init__": {"data"},

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from survey_ml.cli.group import debug_option
+from survey_ml.cli.kit import check, new
 from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
 from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
 from survey_ml.plugins import Broken, Registry, get_manager, is_strict
@@ -15,17 +16,25 @@ from survey_ml.products import Product
 from survey_ml.stage import StageSpec
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@click.option("--release", metavar="RELEASE.yaml", help="Show what this release may use.")
 @click.option("--verbose", "-v", is_flag=True, help="Import all that plugins name, and show where they fail.")
 @json_option
 @debug_option
 @click.pass_context
-def plugins(ctx: click.Context, verbose: bool, as_json: bool) -> None:
+def plugins(ctx: click.Context, release: str | None, verbose: bool, as_json: bool) -> None:
     """List stages, formats, report panels and commands, where they come from, and what is broken.
 
     Plain listing imports only what plugins announce; --verbose also imports their classes and
-    functions, each in a process of its own.
+    functions, each in a process of its own. `new` writes a plugin to start from, `check` says
+    whether one keeps the contract.
     """
+    if ctx.invoked_subcommand is not None:
+        return
+    if release is not None:
+        from survey_ml.cli.configuration import load
+
+        load([release], None)
     registry = get_manager()
     with json_output(as_json) as emit:
         broken = registry.broken
@@ -64,6 +73,7 @@ def describe(registry: Registry, broken: Sequence[Broken]) -> dict[str, Any]:
             for kind, specs in kinds.items()
         },
         "broken": broken,
+        "not_allowed": registry.not_allowed,
     }
 
 
@@ -127,6 +137,11 @@ def _print(registry: Registry, broken: Sequence[Broken], verbose: bool) -> None:
             click.echo()
             lines = [(name, f"{o.distribution} {o.version}", text) for name, o, text in more]
             click.echo(format_table((title, "from", "summary"), lines))
+    if registry.not_allowed:
+        click.echo("\nnot allowed:")
+    for left in registry.not_allowed:
+        whence = f"{left.distribution} {left.version}".strip()
+        click.echo(f"  {left.name} ({whence}): {left.cause.removeprefix('not allowed: ')}")
     if broken:
         click.echo("\nbroken:")
     for one in broken:
@@ -136,3 +151,7 @@ def _print(registry: Registry, broken: Sequence[Broken], verbose: bool) -> None:
             click.echo("    " + one.trace.rstrip().replace("\n", "\n    "))
     if broken and not verbose:
         click.echo("  `survey-ml plugins --verbose` shows where they fail")
+
+
+plugins.add_command(new)
+plugins.add_command(check)

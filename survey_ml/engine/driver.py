@@ -220,11 +220,10 @@ class Driver:
             if unit.state == "todo" and unit.reason:
                 logger.warning("%s is %s; it is made again", _place(unit.unit), unit.reason)
 
-    def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
-        start = time.monotonic()
-        self._redeclare(spec, {job.unit.field for job in jobs})
+    def work(self, spec: StageSpec) -> StageWork:
+        """Return all that a worker must know of a stage of this run."""
         release = self.config.release
-        work = StageWork(
+        return StageWork(
             out=self.config.out,
             spec=spec,
             options=self.graph.options[spec.name].model_dump() if spec.name in self.graph.options else {},
@@ -237,6 +236,11 @@ class Driver:
             allow=release.plugins.allow,
             limit=release.engine.unit_seconds,
         )
+
+    def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
+        start = time.monotonic()
+        self._redeclare(spec, {job.unit.field for job in jobs})
+        work = self.work(spec)
         self.progress.begin(spec.name, len(jobs))
         try:
             executor.prepare(work, len(jobs))
