@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,12 @@ ray.shutdown()
 
 
 @contextlib.contextmanager
-def ray_cluster(gpus: float = 0, **environment: str) -> Iterator[str]:
-    """Start a cluster with this environment, yield its address, and end it."""
+def ray_cluster(gpus: float = 0, **environment: str) -> Iterator[dict[str, str]]:
+    """Start a cluster with this environment, yield the variables that attach to it, and end it.
+
+    It has a token made for it alone: Ray asks for one, and the user's own is nobody else's business.
+    """
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, str(gpus), folder],
@@ -31,12 +36,12 @@ def ray_cluster(gpus: float = 0, **environment: str) -> Iterator[str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | environment,
+            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"} | token | environment,
         )
         try:
             for line in process.stdout:
                 if line.startswith("ADDRESS "):
-                    yield line.split()[1]
+                    yield {"RAY_ADDRESS": line.split()[1], **token}
                     return
             raise RuntimeError("Ray did not start")
         finally:

@@ -156,7 +156,7 @@ def test_workers_on_ray_refuse_what_their_machine_does_not_allow(site, tmp_path)
 
     release = write_release(tmp_path)
     known = {"PYTHONPATH": os.pathsep.join([str(site), *(p for p in sys.path if p)])}
-    with ray_cluster(**known, SURVEY_ML_PLUGINS="two") as address:
-        done = call(site, "run", release, "--json", RAY_ADDRESS=address)
+    with ray_cluster(**known, SURVEY_ML_PLUGINS="two") as attached:
+        done = call(site, "run", release, "--json", **attached)
     assert done.returncode in (1, 2), done.stderr
     assert "stage one of plugin-one is not allowed: SURVEY_ML_PLUGINS does not name it" in done.stdout

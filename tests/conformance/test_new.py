@@ -17,6 +17,7 @@ from survey_ml.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_new_plugin_passes_its_tests_and_the_checks(tmp_path):
     path = os.pathsep.join(path for path in sys.path if path)
     done = call(path, "plugins", "new", "wide-light", "--into", tmp_path)

@@ -82,13 +82,13 @@ def test_a_stage_that_asks_for_a_gpu_runs_on_ray_only_where_there_is_one(tmp_pat
 
     path = install([write_kit(tmp_path, "kit-gpu", NEEDS_GPU)], tmp_path / "site")
     release = write_release(tmp_path, "good")
-    with ray_cluster(gpus=0, PYTHONPATH=path) as address:
-        done = call(path, "run", release, RAY_ADDRESS=address)
+    with ray_cluster(gpus=0, PYTHONPATH=path) as attached:
+        done = call(path, "run", release, **attached)
     assert done.returncode == 2
     assert "stage good needs 0.5 GPU a worker, the cluster has 0" in done.stderr
     assert "hint: run on a cluster with a GPU (RAY_ADDRESS names one), or take good out" in done.stderr
     assert not list((tmp_path / "out" / "units").glob("*/*/*/*/_COMMIT.json"))
-    with ray_cluster(gpus=1, PYTHONPATH=path) as address:
-        done = call(path, "run", release, "--json", RAY_ADDRESS=address)
+    with ray_cluster(gpus=1, PYTHONPATH=path) as attached:
+        done = call(path, "run", release, "--json", **attached)
     assert done.returncode == 0, done.stderr
     check_result(json.loads(done.stdout))
