@@ -61,7 +61,7 @@ def set_release_list(names: Sequence[str] | None) -> None:
 
 @contextlib.contextmanager
 def allowing(names: Sequence[str] | None) -> Iterator[None]:
-    """Allow only the plugins of a release while the context lasts.
+    """Allow only the plugins of a release while the context lasts, in the whole process.
 
     Parameters
     ----------

@@ -195,7 +195,10 @@ def _check_windows(trial: _Trial) -> None:
             far = measure_difference(value, wide[name])
             if far > 0:
                 worst[f"{name} in {_place(job)}"] = far
-    said = [f"{name} differs by up to {far:.3g}" for name, far in worst.items()]
+    said = [
+        f"{name} differs by up to {far:.3g}" if np.isfinite(far) else f"{name} is blank in only one of them"
+        for name, far in worst.items()
+    ]
     trial.notes.check(
         trial.about,
         "tile_independent",
@@ -206,7 +209,10 @@ def _check_windows(trial: _Trial) -> None:
 
 
 def measure_difference(one: NDArray[Any], two: NDArray[Any]) -> float:
-    """Return the largest difference of two arrays; 0 where rounding explains it."""
+    """Return the largest difference of two arrays; 0 where rounding explains it.
+
+    It is infinite where only one of them is blank.
+    """
     if one.dtype.kind != "f":
         return float(np.max(one != two, initial=False))
     if np.any(np.isnan(one) != np.isnan(two)):
