@@ -55,8 +55,11 @@ def test_a_broken_plugin_is_named_by_its_check(tmp_path, what):
         report.raise_if_failed()
 
 
-def test_where_it_hangs_is_said(tmp_path):
-    report = check_plugin(write_broken(tmp_path)["hangs"], timeout=6)
+@pytest.mark.parametrize("line", ["time.sleep(1e6)", "sum(iter(int, 1))"])
+def test_where_it_hangs_is_said(tmp_path, line):
+    """In Python, and in C with the interpreter locked, where no signal handler gets its turn."""
+    stages = f"class Hangs(Base):\n    def run(self, inputs):\n        {line}\n"
+    report = check_plugin(write_kit(tmp_path, "kit-hangs", 'spec("hangs")', stages), timeout=6)
     assert "at stages.py:" in detail(report, "stage hangs", "time_limit")
     assert outcome(report, "stage hangs")["deterministic"] is None
 
