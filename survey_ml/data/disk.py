@@ -97,6 +97,9 @@ class Disk:
         except OSError as error:
             raise describe_failure(error, self.root) from error
 
+    def greet(self) -> None:
+        """Do nothing: a folder answers at once."""
+
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """Keep other runs off the release while this one works on it.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from survey_ml.config import Defaults, FieldOverride, LoadedConfig
+from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.ingest import make_reader
 from survey_ml.data.source import Source
@@ -163,9 +164,7 @@ def _expand(pattern: str, base: Path) -> list[str]:
     if "://" in pattern:
         if not has_magic(pattern):
             return [pattern]
-        import fsspec
-
-        files, path = fsspec.core.url_to_fs(pattern)
+        files, path = open_files(pattern)
         return sorted(files.unstrip_protocol(found) for found in files.glob(path))
     full = str(base / Path(pattern).expanduser())
     # A file whose name holds brackets is that file before it is a pattern.
@@ -214,9 +213,7 @@ def _refuse_duplicates(sources: list[Source], aside: list[SetAside]) -> tuple[li
 def _stamp(path: str) -> dict[str, Any]:
     """Return what changes when a file changes, without reading it."""
     if "://" in path:
-        import fsspec
-
-        files, inner = fsspec.core.url_to_fs(path)
+        files, inner = open_files(path)
         info = files.info(inner)
         changed = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
         return {"size": int(info["size"]), "changed": str(changed)}
@@ -229,10 +226,9 @@ def _digest(path: str) -> str:
     if "://" not in path:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    import fsspec
-
     digest = hashlib.sha256()
-    with fsspec.open(path, "rb") as remote:
+    files, inner = open_files(path)
+    with files.open(inner, "rb") as remote:
         while block := remote.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
