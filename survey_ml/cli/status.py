@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,10 +52,12 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         Remove the commits of damaged units.
     """
     from survey_ml.data.commit import check_commit, list_commits, list_quarantine, remove_commit
+    from survey_ml.data.lease import read_holder
     from survey_ml.data.store import ReleaseStore
 
     store = ReleaseStore.open(out)
     about = store.describe()
+    holder = read_holder(store.medium)
     commits = list_commits(store)
     damaged = []
     stages: dict[str, Counter[str]] = {}
@@ -88,6 +91,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         "damaged": damaged,
         "quarantined": quarantined,
         "repaired": repair and bool(damaged),
+        "held_by": None if holder is None else asdict(holder),
     }
 
 
@@ -126,6 +130,9 @@ def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]
 
 def _print(found: dict[str, Any], verify: bool) -> None:
     click.echo(f"{found['name']}: {found['fields']} fields in {found['out']}\n")
+    if held := found["held_by"]:
+        who = f"{held['user']}@{held['host']}, process {held['pid']}, since {held['started']}"
+        click.echo(f"at work: {who}, last seen {held['renewed']}: {held['command']}\n")
     rows = [
         (name, c["done"], c["damaged"], c["quarantined"], format_bytes(c["bytes"]))
         for name, c in found["stages"].items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,11 +75,6 @@ class Bucket:
 
     def _relative(self, full: str) -> str:
         return full.removeprefix("/").removeprefix(self._base.removeprefix("/") + "/")
-
-    @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Do nothing: commits on object stores bear two writers."""
-        yield
 
     def prepare(self) -> None:
         """Check that the place can be written.

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 MARKER = "_COMMIT.json"
 ASIDE = ".tmp-"
 """Prefix of whatever is not yet, or no longer, part of the release."""
+_LOCK_SECONDS = 5.0
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def _sync_folder(path: str) -> None:
@@ -100,36 +103,6 @@ class Disk:
     def greet(self) -> None:
         """Do nothing: a folder answers at once."""
 
-    @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Keep other runs off the release while this one works on it.
-
-        The lock is on the folder itself and is the kernel's: it leaves no file and ends with the
-        process, however that ends. Where a file system knows no locks, nothing is kept off.
-
-        Raises
-        ------
-        StoreError
-            When another run holds it.
-        """
-        try:
-            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise describe_failure(error, self.root, "open") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(
-                    f"another run is at work on {self.root}",
-                    "Wait for it to end, then run the same command again, or choose another `out`.",
-                ) from error
-            except OSError as error:
-                logger.debug("no locks on %s: %s", self.root, error)
-            yield
-        finally:
-            os.close(handle)
-
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file; None when there is none."""
         try:
@@ -199,6 +172,83 @@ class Disk:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
             raise describe_failure(error, target) from error
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others of this kernel out of a few lines: for comparing and replacing in one.
+
+        Where a file system knows no locks, and where the one inside was suspended there, it goes on
+        without: then the few microseconds are a risk.
+        """
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            end = time.monotonic() + _LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        break
+                    time.sleep(0.01)
+                except OSError as error:
+                    logger.debug("no locks on %s: %s", self.root, error)
+                    break
+            yield
+        finally:
+            os.close(handle)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a small file in place whole, only if there is none; False when there is one."""
+        target = self.locate(path)
+        aside = f"{target.rpartition('/')[0]}/{ASIDE}{uuid.uuid4().hex}"
+        try:
+            with self._alone():
+                if os.path.exists(target):
+                    return False
+                _write_file(aside, data)
+                try:
+                    # A link, unlike a rename, replaces nothing, on network file systems too.
+                    os.link(aside, target)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    os.rename(aside, target)
+                finally:
+                    with contextlib.suppress(OSError):
+                        os.unlink(aside)
+        except OSError as error:
+            raise describe_failure(error, target) from error
+        return True
+
+    def read_tagged(self, path: str) -> tuple[bytes, str] | None:
+        """Return a file with a tag that changes whenever it does; None when there is none."""
+        data = self.read(path)
+        return None if data is None else (data, hashlib.sha256(data).hexdigest())
+
+    def swap(self, path: str, data: bytes, tag: str) -> bool:
+        """Put a file in place of the one with this tag; False when that is not there any more."""
+        try:
+            with self._alone():
+                held = self.read_tagged(path)
+                if held is None or held[1] != tag:
+                    return False
+                self.replace(path, data)
+        except OSError as error:
+            raise describe_failure(error, self.locate(path)) from error
+        return True
+
+    def take(self, path: str, tag: str) -> None:
+        """Remove a file if it still has this tag."""
+        try:
+            with self._alone():
+                held = self.read_tagged(path)
+                if held is not None and held[1] == tag:
+                    self.remove(path)
+        except OSError as error:
+            raise describe_failure(error, self.locate(path), "remove") from error
 
     def remove(self, path: str) -> None:
         """Remove a file or folder at once: renamed aside, then deleted at leisure."""

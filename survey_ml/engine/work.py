@@ -49,6 +49,10 @@ class StageWork:
         Of the release.
     retries : int
         Further attempts after a failed read or write.
+    lease : str
+        The run that this is done for; a worker writes nothing once another has taken over.
+    lease_seconds : float
+        How long a lease holds.
     """
 
     out: str
@@ -59,6 +63,8 @@ class StageWork:
     halo: int
     seed: int
     retries: int
+    lease: str = ""
+    lease_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
