@@ -9,6 +9,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("run", "survey_ml.cli.run:run", "Process a release, or go on with one"),
     ("plan", "survey_ml.cli.plan:plan", "Show what a run would do, and why"),
     ("status", "survey_ml.cli.status:status", "Show what a release holds, and verify it"),
+    ("gc", "survey_ml.cli.gc:gc", "List what a release no longer needs, and remove it"),
     ("export", "survey_ml.cli.export:export", "Write catalogues and maps of a release again"),
     ("report", "survey_ml.cli.report:report", "Write the report of a release again"),
     ("plugins", "survey_ml.cli.plugins:plugins", "List stages, formats and commands and their origin"),

@@ -1,6 +1,6 @@
 """A release on a file system: whole files only, in an order that survives a crash at any point."""
 
-# ruff: noqa: PTH102, PTH104, PTH108, PTH110, PTH112, PTH116, PTH120, PTH208
+# ruff: noqa: PTH102, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH120, PTH208
 # Plain strings: this runs some twenty times a tile, and Path objects cost more than the calls.
 
 from __future__ import annotations
@@ -383,18 +383,33 @@ class Disk:
         list of str
             The paths that were removed.
         """
-        removed = []
-        depths = {"": 0, "units": 4, "store.zarr": 3, "quarantine": 3}
-        for top, depth in depths.items():
-            for path in self._find_aside(top, depth):
-                target = self.locate(path)
-                if os.path.isdir(target):
-                    shutil.rmtree(target, ignore_errors=True)
-                else:
-                    with contextlib.suppress(OSError):
-                        os.unlink(target)
-                removed.append(path)
-        return sorted(removed)
+        removed = self.list_aside()
+        for path in removed:
+            target = self.locate(path)
+            if os.path.isdir(target):
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(target)
+        return removed
+
+    def list_aside(self) -> list[str]:
+        """Return the paths of what lies aside, sorted; while a run is at work that is its work."""
+        depths = {"": 0, "units": 4, "store.zarr": 3, "quarantine": 3, "catalogue": 1}
+        return sorted(path for top, depth in depths.items() for path in self._find_aside(top, depth))
+
+    def walk_files(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of a file, or of every file in a folder."""
+        target = self.locate(path).rstrip("/")
+        if os.path.isfile(target):
+            yield path, os.stat(target).st_size
+        for folder, names, files in os.walk(target):
+            names.sort()
+            for name in sorted(files):
+                full = f"{folder}/{name}"
+                # What goes away meanwhile is not there.
+                with contextlib.suppress(FileNotFoundError):
+                    yield full.removeprefix(f"{self.root}/"), os.lstat(full).st_size
 
     def _find_aside(self, folder: str, depth: int) -> Iterator[str]:
         """Yield paths whose name starts with the aside prefix, at most ``depth`` folders down."""
