@@ -7,6 +7,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("init", "survey_ml.cli.init:init", "Write a commented release YAML to start from"),
     ("check", "survey_ml.cli.check:check", "Check a release without processing it"),
     ("run", "survey_ml.cli.run:run", "Process a release, or go on with one"),
+    ("watch", "survey_ml.cli.watch:watch", "Process images as they arrive in a folder or bucket"),
     ("plan", "survey_ml.cli.plan:plan", "Show what a run would do, and why"),
     ("status", "survey_ml.cli.status:status", "Show what a release holds, and verify it"),
     ("gc", "survey_ml.cli.gc:gc", "List what a release no longer needs, and remove it"),

@@ -84,7 +84,7 @@ def find_sources(
     aside : list of SetAside
         What cannot be used, and why.
     """
-    candidates, aside = _list_candidates(config, readers)
+    candidates, aside = list_candidates(config, readers)
     sources: list[Source] = []
     for candidate in candidates:
         try:
@@ -102,7 +102,7 @@ def find_sources(
     return _refuse_duplicates(sources, aside)
 
 
-def _list_candidates(
+def list_candidates(
     config: LoadedConfig, readers: Sequence[ReaderSpec]
 ) -> tuple[list[Candidate], list[SetAside]]:
     """Expand globs; an entry of its own wins over a glob that finds the same file."""
@@ -210,7 +210,7 @@ def _refuse_duplicates(sources: list[Source], aside: list[SetAside]) -> tuple[li
     return kept, aside
 
 
-def _stamp(path: str) -> dict[str, Any]:
+def stamp_file(path: str) -> dict[str, Any]:
     """Return what changes when a file changes, without reading it."""
     if "://" in path:
         files, inner = open_files(path)
@@ -222,7 +222,8 @@ def _stamp(path: str) -> dict[str, Any]:
     return {"size": state.st_size, "changed": f"{state.st_mtime_ns} {state.st_ctime_ns}"}
 
 
-def _digest(path: str) -> str:
+def digest_file(path: str) -> str:
+    """Return the SHA-256 of an input file."""
     if "://" not in path:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -253,11 +254,11 @@ def hash_input(source: Source, store: ReleaseStore) -> str:
     """
     known = store.checksums
     try:
-        stamp = _stamp(source.path)
+        stamp = stamp_file(source.path)
         held = known.get(source.path)
         if held is not None and {"size": held["size"], "changed": held["changed"]} == stamp:
             return str(held["sha256"])
-        digest = _digest(source.path)
+        digest = digest_file(source.path)
     except OSError as error:
         failure = describe_failure(error, source.path, "read")
         raise InputError(failure.message, "Put the file back.", field=source.field.name) from error
