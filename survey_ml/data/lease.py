@@ -35,6 +35,8 @@ _LOOKS = 20
 """Looks at another's record in that time."""
 _CHALLENGES = 5
 """Times that a record may change hands under our eyes before we give up."""
+_held: set[str] = set()
+"""Runs of this process."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ def _judge(holder: Holder) -> str:
         return "unknown"
     born, state = _look_up(holder.pid)
     if born != holder.born or state in ("Z", "X"):
+        return "dead"
+    if holder.pid == os.getpid() and holder.run not in _held:
+        # Ours, and it could not be given back: the store did not answer.
         return "dead"
     return "unknown" if state in ("T", "t") else "alive"
 
@@ -242,6 +247,7 @@ class Lease:
         )
 
     def _begin(self, data: bytes, before: float) -> None:
+        _held.add(self.run)
         self._confirm(data, before)
         self._thread.start()
 
@@ -303,6 +309,7 @@ class Lease:
     def release(self) -> None:
         """Give the lease back; one that another has taken over is left alone."""
         self._end.set()
+        _held.discard(self.run)
         with self._lock:
             # A record that stays is that of a dead process: the next run takes it over.
             with contextlib.suppress(StoreError):

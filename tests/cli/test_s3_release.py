@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from survey_ml.data import s3
 from survey_ml.data.commit import check_commit, list_commits
 from survey_ml.data.store import ReleaseStore
 from survey_ml.data.unreliable import Faults, UnreliableProxy
@@ -91,6 +92,25 @@ def test_faults_of_the_store_change_nothing(call, in_bucket, s3_bucket, s3_serve
     assert call("status", f"s3://{s3_bucket}/surveys/out", "--clean", "--json").json["residue"] == []
 
 
+def test_a_store_that_stays_away_ends_the_run_and_the_same_command_goes_on(
+    call, in_bucket, s3_bucket, s3_server, on_disk, monkeypatch
+):
+    monkeypatch.setattr(s3, "PATIENCE", 1.0)
+    with UnreliableProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        watched = threading.Thread(target=fail_after, args=(proxy, 120, 600.0), daemon=True)
+        watched.start()
+        answer = call("run", in_bucket)
+        assert answer.code in (1, 2)
+        assert "s3://" in answer.err and "when the store answers" in answer.err
+        watched.join()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    answer = call("run", in_bucket, "--json")
+    assert answer.code == 0
+    assert 0 < answer.json["done"] < UNITS
+    assert hash_content(f"s3://{s3_bucket}/surveys/out") == on_disk
+
+
 @pytest.mark.slow
 def test_a_release_on_ray_bears_a_minute_of_outage(
     call, in_bucket, s3_bucket, s3_server, on_disk, release, monkeypatch, tmp_path
@@ -100,7 +120,7 @@ def test_a_release_on_ray_bears_a_minute_of_outage(
     out = f"s3://{s3_bucket}/surveys/out"
     with UnreliableProxy(s3_server, Faults(0.05, 0.03, 0.02, 0.3), seed=8) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        watched = threading.Thread(target=fail_after_commits, args=(proxy, out, s3_server), daemon=True)
+        watched = threading.Thread(target=fail_after, args=(proxy, 60, 60.0), daemon=True)
         watched.start()
         answer = call("run", write_yaml(release, s3_bucket, "ray"), "--json")
         assert (answer.code, answer.json["done"]) == (0, UNITS), answer.err
@@ -109,11 +129,9 @@ def test_a_release_on_ray_bears_a_minute_of_outage(
     assert hash_content(out) == on_disk
 
 
-def fail_after_commits(proxy: UnreliableProxy, out: str, server: str) -> None:
-    """Begin a minute of outage once the first units are committed, as the proxy sees them pass."""
-    before = proxy.counts["passed"]
+def fail_after(proxy: UnreliableProxy, count: int, seconds: float) -> None:
+    """Begin an outage once so many requests have passed: opening takes some twenty, a unit ten."""
     end = time.monotonic() + 120
-    # Opening a release of two fields takes some twenty requests; a unit takes ten.
-    while proxy.counts["passed"] < before + 60 and time.monotonic() < end:
-        time.sleep(0.02)
-    proxy.fail_for(60.0)
+    while proxy.counts["passed"] < count and time.monotonic() < end:
+        time.sleep(0.005)
+    proxy.fail_for(seconds)

@@ -176,6 +176,18 @@ def test_another_process_of_the_same_number_is_not_the_holder(medium):
         assert time.monotonic() - begun < 5
 
 
+def test_what_could_not_be_given_back_is_no_obstacle(medium, monkeypatch):
+    """A process that lives on, such as a watch, after an outage at the end of a run."""
+    with monkeypatch.context() as patch, hold_lease(medium, 600.0):
+        patch.setattr(medium, "take", lambda path, tag: None)
+        with pytest.raises(LeaseError), hold_lease(medium, 600.0):
+            pass
+    assert medium.read(LEASE)
+    begun = time.monotonic()
+    with hold_lease(medium, 600.0):
+        assert time.monotonic() - begun < 5
+
+
 def test_of_many_in_a_hurry_one_gets_it(out, medium):
     make_foreign(medium, 0.5)
 
