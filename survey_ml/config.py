@@ -71,6 +71,8 @@ class Engine(Section):
     aside and named. No limit when not given."""
     retries: int = Field(3, ge=0)
     """Further attempts after a lost worker or failed read or write; bad data is never retried."""
+    lease_seconds: PositiveFloat = 60.0
+    """A run that does not renew its lease for so long may be taken over by another."""
 
 
 class Plugins(Section):

@@ -62,6 +62,14 @@ class StoreError(SurveyMLError):
     """The release store cannot be read or written (full disk, permissions, lost object)."""
 
 
+class UnreachableError(StoreError):
+    """The store has not answered for minutes; every other unit of work would wait as long."""
+
+
+class LeaseError(StoreError):
+    """Another run works on the release: by the time this one asked, or since it was suspended."""
+
+
 class DamagedError(StoreError):
     """Stored bytes are missing or differ from their checksum; they must be made again."""
 

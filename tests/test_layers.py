@@ -50,7 +50,7 @@ SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli"}}
 LIBRARIES = {
     "zarr": {"data"},
     "fsspec": {"data"},
-    "s3fs": {"data"},
+    "obstore": {"data"},
     "astropy.io": {"data", "export"},
     "astropy.table": {"data", "export", "report"},
     "pyarrow": {"data", "export", "report"},

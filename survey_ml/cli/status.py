@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from survey_ml.cli.output import format_bytes, format_count, format_table, json_
 from survey_ml.errors import ConfigError
 
 if TYPE_CHECKING:
+    from survey_ml.data.residue import Item
     from survey_ml.data.store import ReleaseStore
 
 
@@ -22,22 +24,45 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="DIR", help="Output folder or URL, instead of the YAML's.")
 @click.option("--verify", is_flag=True, help="Read every file and compare its checksum.")
 @click.option("--repair", is_flag=True, help="Forget damaged units, so that the next run makes them again.")
+@click.option("--clean", is_flag=True, help="Remove what interrupted runs left, after listing it.")
 @json_option
 @debug_option
 @click.pass_context
 def status(
-    ctx: click.Context, release: str, out: str | None, verify: bool, repair: bool, as_json: bool
+    ctx: click.Context,
+    release: str,
+    out: str | None,
+    verify: bool,
+    repair: bool,
+    clean: bool,
+    as_json: bool,
 ) -> None:
     """Show what a release holds: units of work by stage, rows, what is damaged or quarantined.
 
     Exit code 0: all well; 1: something is damaged or quarantined; 2: there is no release.
     """
     with json_output(as_json) as emit:
-        found = inspect_release(find_release(release, out), verify=verify, repair=repair)
-        emit(found)
+        place = find_release(release, out)
+        residue = _clean(place, quiet=as_json) if clean else []
+        found = inspect_release(place, verify=verify, repair=repair)
+        emit({**found, "residue": residue} if clean else found)
     if not as_json:
         _print(found, verify)
     ctx.exit(1 if found["damaged"] or found["quarantined"] else 0)
+
+
+def _clean(out: str, *, quiet: bool) -> list[Item]:
+    """Remove what interrupted runs left, listing it first."""
+    from survey_ml.cli.gc import print_items
+    from survey_ml.data.residue import sweep
+    from survey_ml.data.store import ReleaseStore
+
+    store = ReleaseStore.open(out)
+    store.describe()
+    removed = sweep(store, (lambda items: None) if quiet else print_items)
+    if removed and not quiet:
+        click.echo("removed\n")
+    return removed
 
 
 def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> dict[str, Any]:
@@ -53,10 +78,12 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         Remove the commits of damaged units.
     """
     from survey_ml.data.commit import check_commit, list_commits, list_quarantine, remove_commit
+    from survey_ml.data.lease import read_holder
     from survey_ml.data.store import ReleaseStore
 
     store = ReleaseStore.open(out)
     about = store.describe()
+    holder = read_holder(store.medium)
     commits = list_commits(store)
     damaged = []
     stages: dict[str, Counter[str]] = {}
@@ -93,6 +120,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         "damaged": damaged,
         "quarantined": quarantined,
         "repaired": repair and bool(damaged),
+        "held_by": None if holder is None else asdict(holder),
     }
 
 
@@ -151,6 +179,9 @@ def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]
 
 def _print(found: dict[str, Any], verify: bool) -> None:
     click.echo(f"{found['name']}: {format_count(found['fields'], 'field')} in {found['out']}\n")
+    if held := found["held_by"]:
+        who = f"{held['user']}@{held['host']}, process {held['pid']}, since {held['started']}"
+        click.echo(f"at work: {who}, last seen {held['renewed']}: {held['command']}\n")
     rows = [
         (name, c["done"], c["damaged"], c["quarantined"], format_bytes(c["bytes"]))
         for name, c in found["stages"].items()

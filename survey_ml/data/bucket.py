@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import fsspec
-import fsspec.asyn
 
 from survey_ml.data.disk import MARKER
 from survey_ml.data.failures import describe_failure
@@ -19,13 +17,37 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_AT_ONCE = 16
+"""Requests in flight together."""
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+# By name, so that nothing is imported before the first URL: everything in this package that opens
+# s3:// through fsspec, the reading of images included, has the same patience.
+for _protocol in ("s3", "s3a"):
+    fsspec.register_implementation(_protocol, "survey_ml.data.s3.S3Files", clobber=True)
+
+
+def open_files(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it.
+
+    Raises
+    ------
+    ImportError, ValueError
+        When nothing is installed that knows the protocol.
+    """
+    # A listing that is remembered would hide what other workers commit.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    files, path = fsspec.core.url_to_fs(url, **options)
+    return files, str(path)
 
 
 class Bucket:
     """The same operations as `survey_ml.data.disk.Disk`, on a URL.
 
     Credentials and the end point come from the environment, as for every S3 client
-    (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_PROFILE`` ...).
+    (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_REGION`` ...).
 
     Parameters
     ----------
@@ -35,11 +57,10 @@ class Bucket:
 
     def __init__(self, url: str) -> None:
         self.root = url.rstrip("/")
+        self._greeted = False
         protocol = url.partition("://")[0]
-        # A listing that is remembered would hide what other workers commit.
-        options: dict[str, Any] = {"use_listings_cache": False}
         try:
-            self._files, self._base = fsspec.core.url_to_fs(self.root, **options)
+            self._files, self._base = open_files(self.root)
         except (ImportError, ValueError) as error:
             raise StoreError(
                 f"cannot open {url}: {error}", f"Install the client of {protocol}://, such as survey-ml[s3]."
@@ -55,11 +76,6 @@ class Bucket:
     def _relative(self, full: str) -> str:
         return full.removeprefix("/").removeprefix(self._base.removeprefix("/") + "/")
 
-    @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Do nothing: object stores have no locks, and commits there bear two writers."""
-        yield
-
     def prepare(self) -> None:
         """Check that the place can be written.
 
@@ -68,8 +84,27 @@ class Bucket:
         StoreError
             When it cannot.
         """
+        self.greet()
         self.replace(".probe", b"survey_ml")
         self.remove(".probe")
+
+    def greet(self) -> None:
+        """Look whether the store answers, once; it is not waited for as long as in the midst of work.
+
+        Raises
+        ------
+        StoreError
+            When it does not.
+        """
+        if self._greeted or not hasattr(self._files, "greet"):
+            return
+        try:
+            self._files.greet(self._base)
+        except Exception as error:
+            failure = describe_failure(error, self.root, "open")
+            hint = "Check the name, and AWS_ENDPOINT_URL, AWS_REGION and the keys in the environment."
+            raise StoreError(failure.message, hint) from error
+        self._greeted = True
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes of an object; None when there is none."""
@@ -97,20 +132,15 @@ class Bucket:
         return sizes
 
     def _ask_all(self, paths: Sequence[str]) -> list[Any]:
-        """Return the description of each object, or the exception; all requests in flight together."""
-        if not self._files.async_impl:
-            answers: list[Any] = []
-            for path in paths:
-                try:
-                    answers.append(self._files.info(path))
-                except Exception as error:
-                    answers.append(error)
-            return answers
+        """Return the description of each object, or the exception; many requests in flight."""
 
-        async def gather() -> list[Any]:
-            return await asyncio.gather(*(self._files._info(path) for path in paths), return_exceptions=True)
+        def ask(path: str) -> Any:
+            try:
+                return self._files.info(path)
+            except Exception as error:
+                return error
 
-        return fsspec.asyn.sync(self._files.loop, gather)
+        return _at_once(ask, paths)
 
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of an object; None when it is missing."""
@@ -141,32 +171,66 @@ class Bucket:
             full = self._full(path)
             found = [str(name) for name in self._files.find(full)]
             found.sort(key=lambda name: not name.endswith(f"/{MARKER}"))
-            for name in found:
-                self._files.rm_file(name)
+            markers = [name for name in found if name.endswith(f"/{MARKER}")]
+            # Nothing may vouch for what is already half gone.
+            _at_once(self._files.rm_file, markers)
+            _at_once(self._files.rm_file, found[len(markers) :])
         except _MISSING:
             return
         except Exception as error:
             raise describe_failure(error, self.locate(path), "remove") from error
 
-    def _create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes) -> bool:
         """Put an object only if there is none; False when there is one with other content.
 
         A store may carry a request out and lose the answer; the client then asks again and finds
         its own object. So what is found is compared with what was sent.
         """
-        full = self._full(path)
         try:
-            self._files.pipe_file(full, data, mode="create")
+            self._files.pipe_file(self._full(path), data, mode="create")
         except FileExistsError:
             return self.read(path) == data
-        except OSError as error:
-            stored = self.read(path)
-            if stored is None:
-                raise describe_failure(error, self.locate(path)) from error
-            return stored == data
         except Exception as error:
             raise describe_failure(error, self.locate(path)) from error
         return True
+
+    def read_tagged(self, path: str) -> tuple[bytes, str] | None:
+        """Return an object with a tag that changes whenever it does; None when there is none."""
+        try:
+            if hasattr(self._files, "fetch"):
+                data, tag = self._files.fetch(self._full(path))
+                return data, tag
+        except _MISSING:
+            return None
+        except Exception as error:
+            raise describe_failure(error, self.locate(path), "read") from error
+        data = self.read(path)
+        return None if data is None else (data, hashlib.sha256(data).hexdigest())
+
+    def swap(self, path: str, data: bytes, tag: str) -> bool:
+        """Put an object in place of the one with this tag; False when that is not there any more.
+
+        The store compares where it can (S3); elsewhere another writer may come in between.
+        """
+        if not hasattr(self._files, "fetch"):
+            held = self.read_tagged(path)
+            if held is None or held[1] != tag:
+                return False
+            self.replace(path, data)
+            return True
+        try:
+            self._files.pipe_file(self._full(path), data, if_tag=tag)
+        except FileExistsError:
+            return False
+        except Exception as error:
+            raise describe_failure(error, self.locate(path)) from error
+        return True
+
+    def take(self, path: str, tag: str) -> None:
+        """Remove an object if it still has this tag."""
+        held = self.read_tagged(path)
+        if held is not None and held[1] == tag:
+            self.remove(path)
 
     def write_unit(
         self, folder: str, key: str, shards: Mapping[str, bytes], parts: Mapping[str, bytes], marker: bytes
@@ -181,7 +245,7 @@ class Bucket:
             self.replace(path, data)
         for name, data in parts.items():
             self.replace(f"{folder}/{key}/{name}", data)
-        return self._create(f"{folder}/{key}/{MARKER}", marker)
+        return self.create(f"{folder}/{key}/{MARKER}", marker)
 
     def walk_markers(
         self, field: str | None = None, stage: str | None = None
@@ -193,17 +257,32 @@ class Bucket:
             names = [path for path in found if path.endswith(f"/{MARKER}")]
             places = {path: self._relative(path).split("/") for path in names}
             wanted = [path for path, parts in places.items() if not stage or parts[2] == stage]
-            # One request each, but all in flight together.
-            contents = self._files.cat(wanted, on_error="omit") if wanted else {}
+            contents = dict(zip(wanted, _at_once(self._fetch_if_there, wanted), strict=True))
         except _MISSING:
             return
         except Exception as error:
             raise describe_failure(error, self.locate(prefix), "read") from error
-        if isinstance(contents, bytes):
-            contents = {wanted[0]: contents}
         for path, data in contents.items():
-            parts = places.get(path) or self._relative(path).split("/")
-            yield (parts[1], parts[2], parts[3], parts[4]), data
+            parts = places[path]
+            if data is not None:
+                yield (parts[1], parts[2], parts[3], parts[4]), data
+
+    def _fetch_if_there(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._files.cat_file(path))
+        except _MISSING:
+            return None
+
+    def walk_files(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of every object under a prefix."""
+        try:
+            found = self._files.find(self._full(path) if path else self._base, detail=True)
+        except _MISSING:
+            return
+        except Exception as error:
+            raise describe_failure(error, self.locate(path), "read") from error
+        for name, entry in sorted(found.items()):
+            yield self._relative(str(name)), int(entry.get("size") or 0)
 
     def clean(self) -> list[str]:
         """Nothing is ever aside on an object store; returns an empty list."""
@@ -213,5 +292,18 @@ class Bucket:
         """Return a Zarr store rooted at a prefix of the release."""
         from zarr.storage import FsspecStore
 
+        if hasattr(self._files, "fetch"):
+            from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+            files = AsyncFileSystemWrapper(self._files, asynchronous=True)
+            return FsspecStore(files, path=self._full(path), read_only=read_only)
         options = {"use_listings_cache": False, "asynchronous": True}
         return FsspecStore.from_url(self.locate(path), storage_options=options, read_only=read_only)
+
+
+def _at_once(work: Callable[[Question], Answer], questions: Sequence[Question]) -> list[Answer]:
+    """Put many questions to the store together; the answers are in their order."""
+    if len(questions) < 2:
+        return [work(question) for question in questions]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(questions)), "bucket") as pool:
+        return list(pool.map(work, questions))

@@ -1,6 +1,6 @@
 """A release on a file system: whole files only, in an order that survives a crash at any point."""
 
-# ruff: noqa: PTH102, PTH104, PTH108, PTH110, PTH112, PTH116, PTH120, PTH208
+# ruff: noqa: PTH102, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH120, PTH208
 # Plain strings: this runs some twenty times a tile, and Path objects cost more than the calls.
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 MARKER = "_COMMIT.json"
 ASIDE = ".tmp-"
 """Prefix of whatever is not yet, or no longer, part of the release."""
+_LOCK_SECONDS = 5.0
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def _sync_folder(path: str) -> None:
@@ -97,35 +100,8 @@ class Disk:
         except OSError as error:
             raise describe_failure(error, self.root) from error
 
-    @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Keep other runs off the release while this one works on it.
-
-        The lock is on the folder itself and is the kernel's: it leaves no file and ends with the
-        process, however that ends. Where a file system knows no locks, nothing is kept off.
-
-        Raises
-        ------
-        StoreError
-            When another run holds it.
-        """
-        try:
-            handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise describe_failure(error, self.root, "open") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StoreError(
-                    f"another run is at work on {self.root}",
-                    "Wait for it to end, then run the same command again, or choose another `out`.",
-                ) from error
-            except OSError as error:
-                logger.debug("no locks on %s: %s", self.root, error)
-            yield
-        finally:
-            os.close(handle)
+    def greet(self) -> None:
+        """Do nothing: a folder answers at once."""
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file; None when there is none."""
@@ -196,6 +172,83 @@ class Disk:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
             raise describe_failure(error, target) from error
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others of this kernel out of a few lines: for comparing and replacing in one.
+
+        Where a file system knows no locks, and where the one inside was suspended there, it goes on
+        without: then the few microseconds are a risk.
+        """
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            end = time.monotonic() + _LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        break
+                    time.sleep(0.01)
+                except OSError as error:
+                    logger.debug("no locks on %s: %s", self.root, error)
+                    break
+            yield
+        finally:
+            os.close(handle)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a small file in place whole, only if there is none; False when there is one."""
+        target = self.locate(path)
+        aside = f"{target.rpartition('/')[0]}/{ASIDE}{uuid.uuid4().hex}"
+        try:
+            with self._alone():
+                if os.path.exists(target):
+                    return False
+                _write_file(aside, data)
+                try:
+                    # A link, unlike a rename, replaces nothing, on network file systems too.
+                    os.link(aside, target)
+                except FileExistsError:
+                    return False
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    os.rename(aside, target)
+                finally:
+                    with contextlib.suppress(OSError):
+                        os.unlink(aside)
+        except OSError as error:
+            raise describe_failure(error, target) from error
+        return True
+
+    def read_tagged(self, path: str) -> tuple[bytes, str] | None:
+        """Return a file with a tag that changes whenever it does; None when there is none."""
+        data = self.read(path)
+        return None if data is None else (data, hashlib.sha256(data).hexdigest())
+
+    def swap(self, path: str, data: bytes, tag: str) -> bool:
+        """Put a file in place of the one with this tag; False when that is not there any more."""
+        try:
+            with self._alone():
+                held = self.read_tagged(path)
+                if held is None or held[1] != tag:
+                    return False
+                self.replace(path, data)
+        except OSError as error:
+            raise describe_failure(error, self.locate(path)) from error
+        return True
+
+    def take(self, path: str, tag: str) -> None:
+        """Remove a file if it still has this tag."""
+        try:
+            with self._alone():
+                held = self.read_tagged(path)
+                if held is not None and held[1] == tag:
+                    self.remove(path)
+        except OSError as error:
+            raise describe_failure(error, self.locate(path), "remove") from error
 
     def remove(self, path: str) -> None:
         """Remove a file or folder at once: renamed aside, then deleted at leisure."""
@@ -330,18 +383,33 @@ class Disk:
         list of str
             The paths that were removed.
         """
-        removed = []
-        depths = {"": 0, "units": 4, "store.zarr": 3, "quarantine": 3}
-        for top, depth in depths.items():
-            for path in self._find_aside(top, depth):
-                target = self.locate(path)
-                if os.path.isdir(target):
-                    shutil.rmtree(target, ignore_errors=True)
-                else:
-                    with contextlib.suppress(OSError):
-                        os.unlink(target)
-                removed.append(path)
-        return sorted(removed)
+        removed = self.list_aside()
+        for path in removed:
+            target = self.locate(path)
+            if os.path.isdir(target):
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(target)
+        return removed
+
+    def list_aside(self) -> list[str]:
+        """Return the paths of what lies aside, sorted; while a run is at work that is its work."""
+        depths = {"": 0, "units": 4, "store.zarr": 3, "quarantine": 3, "catalogue": 1}
+        return sorted(path for top, depth in depths.items() for path in self._find_aside(top, depth))
+
+    def walk_files(self, path: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of a file, or of every file in a folder."""
+        target = self.locate(path).rstrip("/")
+        if os.path.isfile(target):
+            yield path, os.stat(target).st_size
+        for folder, names, files in os.walk(target):
+            names.sort()
+            for name in sorted(files):
+                full = f"{folder}/{name}"
+                # What goes away meanwhile is not there.
+                with contextlib.suppress(FileNotFoundError):
+                    yield full.removeprefix(f"{self.root}/"), os.lstat(full).st_size
 
     def _find_aside(self, folder: str, depth: int) -> Iterator[str]:
         """Yield paths whose name starts with the aside prefix, at most ``depth`` folders down."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from survey_ml.errors import StoreError
+from survey_ml.errors import StoreError, UnreachableError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOWHERE = {errno.ENOENT, errno.ENOTDIR}
@@ -23,6 +23,10 @@ def describe_failure(error: BaseException, path: object, doing: str = "write") -
     doing : str
         The verb of the message.
     """
+    if isinstance(error, TimeoutError) and "://" in str(path):
+        # The client has asked for as long as it is worth; see `survey_ml.data.s3`.
+        hint = "Run the same command again when the store answers: what is committed is kept."
+        return UnreachableError(f"cannot {doing} {path}: {error.strerror or error}", hint)
     number = getattr(error, "errno", None)
     cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if number in _FULL:

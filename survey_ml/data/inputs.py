@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from survey_ml.config import Defaults, FieldOverride, LoadedConfig
+from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.header import ADD_BEAM, ADD_UNIT
 from survey_ml.data.ingest import make_reader
@@ -96,7 +97,7 @@ def find_sources(
     aside : list of SetAside
         What cannot be used, and why.
     """
-    candidates, aside = _list_candidates(config, readers)
+    candidates, aside = list_candidates(config, readers)
     sources: list[Source] = []
     for candidate in candidates:
         try:
@@ -117,7 +118,7 @@ def find_sources(
     return sources, [replace(item, hint=_WITHOUT_YAML.get(item.hint, item.hint)) for item in aside]
 
 
-def _list_candidates(
+def list_candidates(
     config: LoadedConfig, readers: Sequence[ReaderSpec]
 ) -> tuple[list[Candidate], list[SetAside]]:
     """Expand globs; an entry of its own wins over a glob that finds the same file."""
@@ -182,9 +183,7 @@ def _expand(pattern: str, base: Path) -> list[str]:
     if "://" in pattern:
         if not has_magic(pattern):
             return [pattern]
-        import fsspec
-
-        files, path = fsspec.core.url_to_fs(pattern)
+        files, path = open_files(pattern)
         return sorted(files.unstrip_protocol(found) for found in files.glob(path))
     full = str(base / Path(pattern).expanduser())
     # A file whose name holds brackets is that file before it is a pattern.
@@ -230,12 +229,10 @@ def _refuse_duplicates(sources: list[Source], aside: list[SetAside]) -> tuple[li
     return kept, aside
 
 
-def _stamp(path: str) -> dict[str, Any]:
+def stamp_file(path: str) -> dict[str, Any]:
     """Return what changes when a file changes, without reading it."""
     if "://" in path:
-        import fsspec
-
-        files, inner = fsspec.core.url_to_fs(path)
+        files, inner = open_files(path)
         info = files.info(inner)
         changed = info.get("ETag") or info.get("LastModified") or info.get("mtime") or ""
         return {"size": int(info["size"]), "changed": str(changed)}
@@ -244,14 +241,14 @@ def _stamp(path: str) -> dict[str, Any]:
     return {"size": state.st_size, "changed": f"{state.st_mtime_ns} {state.st_ctime_ns}"}
 
 
-def _digest(path: str) -> str:
+def digest_file(path: str) -> str:
+    """Return the SHA-256 of an input file."""
     if "://" not in path:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    import fsspec
-
     digest = hashlib.sha256()
-    with fsspec.open(path, "rb") as remote:
+    files, inner = open_files(path)
+    with files.open(inner, "rb") as remote:
         while block := remote.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
@@ -276,11 +273,11 @@ def hash_input(source: Source, store: ReleaseStore) -> str:
     """
     known = store.checksums
     try:
-        stamp = _stamp(source.path)
+        stamp = stamp_file(source.path)
         held = known.get(source.path)
         if held is not None and {"size": held["size"], "changed": held["changed"]} == stamp:
             return str(held["sha256"])
-        digest = _digest(source.path)
+        digest = digest_file(source.path)
     except OSError as error:
         failure = describe_failure(error, source.path, "read")
         raise InputError(failure.message, "Put the file back.", field=source.field.name) from error

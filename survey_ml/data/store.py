@@ -15,6 +15,7 @@ from survey_ml import __version__
 from survey_ml.data.bucket import Bucket
 from survey_ml.data.commit import Unit, read_commit
 from survey_ml.data.disk import ASIDE, Disk
+from survey_ml.data.failures import describe_failure
 from survey_ml.data.schema import describe_array, describe_field
 from survey_ml.data.shards import Layout, create_array, use_one_core
 from survey_ml.data.source import Source
@@ -161,6 +162,7 @@ class ReleaseStore:
         return self._sums
 
     def _read_release(self) -> dict[str, Any] | None:
+        self.medium.greet()
         data = self.medium.read(RELEASE)
         if data is None:
             return None
@@ -368,6 +370,11 @@ class ReleaseStore:
             self._check_shard(field, product, tile)
         try:
             return np.asarray(array[clipped.slices])
+        except (TimeoutError, ConnectionError, PermissionError) as error:
+            # No answer says nothing of the bytes: what could not be read is not damaged.
+            raise describe_failure(
+                error, self.medium.locate(f"{ARRAYS}/{field}/{product}"), "read"
+            ) from error
         except Exception as error:
             raise self._find_damage(field, product, tiles, error) from error
 

@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from survey_ml.config import LoadedConfig
@@ -20,6 +20,7 @@ from survey_ml.data.commit import (
     remove_commit,
 )
 from survey_ml.data.inputs import Source, find_sources, hash_input
+from survey_ml.data.lease import Lease, hold_lease
 from survey_ml.data.release import write_scope
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.ledger import Ledger
@@ -89,6 +90,7 @@ class Driver:
         self._hashes: dict[str, str] = {}
         self._lock = threading.Lock()
         self._rank = 0
+        self.lease: Lease | None = None
 
     # ---- opening
 
@@ -109,17 +111,27 @@ class Driver:
             self._hash_all()
             self.sources = sorted([*self.sources, *new], key=lambda source: source.field.name)
 
-    def claim(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def claim(self) -> Iterator[None]:
         """Keep other runs off the release, from before anything is written until the end.
 
         Raises
         ------
+        LeaseError
+            When another run is at work on it.
         StoreError
-            When it cannot be written, or another run is at work on it.
+            When it cannot be written.
         """
         medium = ReleaseStore.open(self.config.out).medium
         medium.prepare()
-        return medium.claim()
+        with hold_lease(medium, self.config.release.engine.lease_seconds) as self.lease:
+            yield
+        self.lease = None
+
+    def check_lease(self) -> None:
+        """Raise `LeaseError` when another run has taken over: this one writes no more."""
+        if self.lease is not None:
+            self.lease.check()
 
     def open(self, *, retry_quarantined: bool = False) -> None:
         """Create the release or go on with it, and read its commits.
@@ -235,9 +247,12 @@ class Driver:
             provider=self._provider(spec),
             allow=release.plugins.allow,
             limit=release.engine.unit_seconds,
+            lease="" if self.lease is None else self.lease.run,
+            lease_seconds=release.engine.lease_seconds,
         )
 
     def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
+        self.check_lease()
         start = time.monotonic()
         self._redeclare(spec, {job.unit.field for job in jobs})
         work = self.work(spec)
@@ -334,6 +349,7 @@ class Driver:
         """
         from survey_ml.engine.run import RunResult, StageRow
 
+        self.check_lease()
         plan = self.plan()
         self._note(plan)
         if self._stopped is None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Literal
 
-from survey_ml.errors import DamagedError, StoreError, SurveyMLError
+from survey_ml.errors import DamagedError, LeaseError, StoreError, SurveyMLError, UnreachableError
 from survey_ml.stage import StageSpec
 
 FaultKind = Literal["passing", "final", "unit"]
@@ -58,6 +58,8 @@ def classify(error: BaseException) -> FaultKind:
     """
     if isinstance(error, DamagedError):
         return "unit"
+    if isinstance(error, LeaseError | UnreachableError):
+        return "final"
     numbers = [e.errno for e in _chain(error) if isinstance(e, OSError) and e.errno is not None]
     if any(number in _FINAL for number in numbers):
         # Only the store's own errors end a run; an input that may not be read is one bad field.

@@ -266,6 +266,7 @@ def _assemble(config: LoadedConfig, driver: Driver, result: RunResult) -> None:
 
     if result.exit_code == 2:
         return
+    driver.check_lease()
     export_release(config.out, config)
     crate = describe_release(
         config, driver.graph, driver.sources, driver.plan(), driver.ledger, result.set_aside
@@ -274,5 +275,6 @@ def _assemble(config: LoadedConfig, driver: Driver, result: RunResult) -> None:
     # The crate tells all that the report and itself depend on: configuration, keys, what was left out.
     if is_described(medium.read(FILE), crate) and all(medium.measure([REPORT]).values()):
         return
+    driver.check_lease()
     write_report(config.out, config, result.set_aside)
     medium.replace(FILE, (json.dumps(crate, indent=1) + "\n").encode())

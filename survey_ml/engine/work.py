@@ -55,6 +55,10 @@ class StageWork:
         Plugins that the release allows.
     limit : float or None
         Seconds that `Stage.run` may take for one unit.
+    lease : str
+        The run that this is done for; a worker writes nothing once another has taken over.
+    lease_seconds : float
+        How long a lease holds.
     """
 
     out: str
@@ -68,6 +72,8 @@ class StageWork:
     provider: tuple[str, str, str] | tuple[()] = ()
     allow: tuple[str, ...] | None = None
     limit: float | None = None
+    lease: str = ""
+    lease_seconds: float = 60.0
 
 
 @dataclass(frozen=True)

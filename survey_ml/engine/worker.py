@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from survey_ml.allowed import find_refusal, operator_list
 from survey_ml.data.commit import Unit, check_commit, read_commit, write_commit
+from survey_ml.data.lease import Guard
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
 from survey_ml.engine.inputs import gather, read_tile
@@ -45,6 +46,7 @@ class Worker:
         self._fields: dict[str, Field] = {}
         self._tiles: dict[tuple[str, int, int], dict[str, Tile]] = {}
         self._declared: set[tuple[str, str]] = set()
+        self._guards: dict[str, Guard] = {}
         self.place = f"{platform.node()}:{os.getpid()}"
 
     def run_units(self, work: StageWork, jobs: Sequence[Job]) -> list[Result]:
@@ -95,6 +97,7 @@ class Worker:
             products = work.spec.writes
             arrays, tables, summaries = self.compute(work, job, timings)
         mark = time.perf_counter()
+        self._guard(work).check()
         for product in products:
             if product.kind is Kind.ARRAY and (job.unit.field, product.name) not in self._declared:
                 self.store.declare(job.unit.field, product)
@@ -207,6 +210,13 @@ class Worker:
                 "run returns a mapping of product name to value",
             )
         return outputs
+
+    def _guard(self, work: StageWork) -> Guard:
+        """Return what looks whether our run still holds the lease: each time where a look costs nothing."""
+        if work.lease not in self._guards:
+            seconds = work.lease_seconds / 10 if "://" in work.out else 0.0
+            self._guards[work.lease] = Guard(self.store.medium, work.lease, seconds)
+        return self._guards[work.lease]
 
     def _stage(self, work: StageWork) -> Stage:
         """Return the stage, set up on first use."""

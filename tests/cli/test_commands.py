@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import platform
 from importlib.util import find_spec
 
 import pytest
@@ -325,17 +328,22 @@ def test_a_bad_field_is_set_aside_and_the_others_go_on(call, release):
 
 
 def test_one_run_at_a_time_works_on_a_release(call, release):
+    from survey_ml.data.lease import hold_lease
     from survey_ml.data.store import ReleaseStore
 
     assert call("run", release).code == 0
     description = release.parent / "out" / "release.json"
     kept = description.read_bytes()
-    with ReleaseStore.open(str(release.parent / "out")).medium.claim():
+    with hold_lease(ReleaseStore.open(str(release.parent / "out")).medium):
         refused = call("run", release, "--set", "level.scale=2")
         assert refused.code == 2
         assert "another run is at work" in refused.err and "hint" in refused.err
+        assert f"@{platform.node()}, process {os.getpid()}, since 20" in refused.err
         assert description.read_bytes() == kept
-        assert call("status", release).code == 0
+        told = call("status", release)
+        assert told.code == 0
+        assert f"at work: {getpass.getuser()}@{platform.node()}, process {os.getpid()}, since 20" in told.out
+        assert call("status", release, "--json").json["held_by"]["pid"] == os.getpid()
     assert call("run", release).code == 0
 
 

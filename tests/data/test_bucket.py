@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import time
 
 import numpy as np
 import pytest
 from fits_files import make_image, write_image
 from small_release import CORE, commit_image, list_tiles, make_config, make_field, make_store
 
+from survey_ml.data import s3
 from survey_ml.data.commit import (
     Unit,
     check_commit,
@@ -26,35 +28,15 @@ from survey_ml.data.ingest import close_readers, ingest_tile
 from survey_ml.data.inputs import find_sources, hash_input
 from survey_ml.data.release import Release
 from survey_ml.data.store import ReleaseStore
+from survey_ml.data.unreliable import Faults, UnreliableProxy
 from survey_ml.errors import DamagedError, StoreError
 from survey_ml.field import Window, split_tiles
 from survey_ml.products import table
 
-moto_server = pytest.importorskip("moto.server")
-s3fs = pytest.importorskip("s3fs")
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
 
 @pytest.fixture
-def url(endpoint, monkeypatch, request):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    bucket = request.node.name.replace("_", "-").replace("[", "-").replace("]", "").lower()[:60]
-    s3fs.S3FileSystem().mkdir(bucket)
-    yield f"s3://{bucket}/out"
-    s3fs.S3FileSystem.clear_instance_cache()
+def url(s3_bucket):
+    return f"s3://{s3_bucket}/out"
 
 
 def test_a_release_reads_back_through_a_pickled_store(url, pixels):
@@ -112,27 +94,87 @@ def test_the_marker_is_created_only_once(url):
     store = make_store(url)
     medium = store.medium
     path = "units/north/s/0_0/key/_COMMIT.json"
-    assert medium._create(path, b"mine")
+    assert medium.create(path, b"mine")
     # Our own write after a lost answer counts as written; another's does not.
-    assert medium._create(path, b"mine")
-    assert not medium._create(path, b"theirs")
+    assert medium.create(path, b"mine")
+    assert not medium.create(path, b"theirs")
     assert medium.read(path) == b"mine"
 
 
-def test_a_lost_answer_to_the_marker_is_no_failure(url, monkeypatch):
-    store = make_store(url)
-    files = store.medium._files
-    real = files.pipe_file
+def test_lost_answers_are_no_failures(url, s3_server, monkeypatch, pixels):
+    """Every other write is carried out and answered with 500; some answers never come."""
+    with UnreliableProxy(s3_server, Faults(refused=0.1, applied=0.5), seed=2) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = make_store(url)
+        commits = commit_image(store, pixels)
+        assert np.array_equal(store.read("north", "image", Window(0, 150, 0, 100)), pixels)
+        assert proxy.counts["applied"] > 5
+        assert proxy.counts["refused"] > 5
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    held = list_commits(ReleaseStore(url))
+    assert {unit.tile: commit for unit, commit in held.items()} == commits
 
-    def pipe(path, data, **options):
-        real(path, data, **options)
-        if options.get("mode") == "create":
-            raise OSError("Internal Error")
 
-    monkeypatch.setattr(files, "pipe_file", pipe)
-    unit = Unit("north", "noise", "field")
-    assert write_commit(store, unit, "k" * 64, made_by={}, summaries={"n": 1}).summaries == {"n": 1}
-    assert read_commit(store, unit) is not None
+def test_an_outage_is_waited_for(url, s3_server, monkeypatch, pixels):
+    with UnreliableProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = make_store(url)
+        proxy.fail_for(3)
+        start = time.monotonic()
+        commit_image(store, pixels)
+        assert time.monotonic() - start > 3
+        assert proxy.counts["outage"] > 2
+        proxy.fail_for(1)
+        assert np.array_equal(store.read("north", "image", Window(0, 150, 0, 100)), pixels)
+
+
+def test_no_answer_is_no_damage(url, s3_server, monkeypatch, pixels):
+    with UnreliableProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = make_store(url)
+        commit_image(store, pixels)
+        monkeypatch.setattr(s3, "PATIENCE", 0.5)
+        proxy.fail_for(30)
+        with pytest.raises(StoreError, match="cannot read") as caught:
+            store.read("north", "image", Window(0, 150, 0, 100))
+        assert not isinstance(caught.value, DamagedError)
+
+
+def test_large_objects_go_in_parts(url, s3_server, monkeypatch):
+    data = np.random.default_rng(1).bytes(2 * s3.PART + 5)
+    with UnreliableProxy(s3_server, Faults(refused=0.1, applied=0.3), seed=4) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        medium = ReleaseStore(url).medium
+        medium.replace("large", data)
+        # Three parts, a beginning and an end, and what is done twice.
+        assert sum(proxy.counts.values()) >= 5
+        assert medium.read("large") == data
+        assert medium.measure(["large"]) == {"large": len(data)}
+
+
+def test_a_record_is_replaced_only_as_it_was_read(url):
+    medium = ReleaseStore(url).medium
+    assert medium.create("lease.json", b"1")
+    data, tag = medium.read_tagged("lease.json")
+    assert data == b"1"
+    assert medium.swap("lease.json", b"2", tag)
+    assert not medium.swap("lease.json", b"3", tag)
+    assert medium.read("lease.json") == b"2"
+    medium.take("lease.json", tag)
+    assert medium.read("lease.json") == b"2"
+    medium.take("lease.json", medium.read_tagged("lease.json")[1])
+    assert medium.read_tagged("lease.json") is None
+    assert not medium.swap("lease.json", b"4", tag)
+
+
+def test_a_store_that_does_not_answer_is_told_soon(url, monkeypatch):
+    monkeypatch.setattr(s3, "GREETING", 0.5)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        make_store(url)
+    assert time.monotonic() - start < 5
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
 
 
 def test_tables_quarantine_and_removal(url):
@@ -163,7 +205,7 @@ def test_an_unknown_protocol_tells_what_to_install():
 def test_images_are_read_from_the_bucket(url, tmp_path):
     path = write_image(tmp_path / "north.fits")
     folder = url.rpartition("/")[0]
-    s3fs.S3FileSystem().put(str(path), f"{folder}/in/north.fits")
+    ReleaseStore(folder).medium.replace("in/north.fits", path.read_bytes())
     sources, aside = find_sources(
         make_config(tmp_path, fields=[f"{folder}/in/*.fits", f"{folder}/in/gone.fits"])
     )

@@ -353,7 +353,7 @@ def test_an_input_is_hashed_once_and_again_when_it_changes(tmp_path, monkeypatch
     first = hash_input(sources["a"], store)
     assert first == hashlib.sha256(path.read_bytes()).hexdigest()
     with monkeypatch.context() as patch:
-        patch.setattr(inputs, "_digest", lambda path: pytest.fail("read again"))
+        patch.setattr(inputs, "digest_file", lambda path: pytest.fail("read again"))
         assert hash_input(sources["a"], store) == first
         assert hash_input(sources["a"], ReleaseStore.open(store.out)) == first
     path.unlink()

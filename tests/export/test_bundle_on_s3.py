@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-
-import pytest
-
+from survey_ml.data.store import ReleaseStore
 from survey_ml.export.bundle import export_release
 
-moto_server = pytest.importorskip("moto.server")
-s3fs = pytest.importorskip("s3fs")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
 
-
-@pytest.fixture
-def url(monkeypatch):
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("catalogues")
-    yield "s3://catalogues/out"
-    s3fs.S3FileSystem.clear_instance_cache()
-    # Sessions complain when they are collected: let that happen here, not in another test.
-    gc.collect()
-    server.stop()
-
-
-def test_a_bucket_gets_the_same_files(url, tmp_path, commit, config):
+def test_a_bucket_gets_the_same_files(s3_bucket, tmp_path, commit, config):
+    url = f"s3://{s3_bucket}/out"
     local = str(tmp_path / "out")
     for out in (url, local):
         commit(out)
@@ -41,11 +15,11 @@ def test_a_bucket_gets_the_same_files(url, tmp_path, commit, config):
     assert [p.relative_to("catalogue") for p in paths] == [
         p.relative_to(f"{local}/catalogue") for p in export_release(local, config(local))
     ]
-    files = s3fs.S3FileSystem()
+    files = ReleaseStore(url).medium
     for path in paths:
-        assert files.cat(f"catalogues/out/{path}") == (tmp_path / "out" / path).read_bytes()
-    sums = files.cat("catalogues/out/SHA256SUMS")
+        assert files.read(str(path)) == (tmp_path / "out" / path).read_bytes()
+    sums = files.read("SHA256SUMS")
     assert sums == (tmp_path / "out/SHA256SUMS").read_bytes()
     # Fewer formats: what is not written any more is gone.
     export_release(url, config(url, export={"formats": ["fits"]}))
-    assert not files.exists("catalogues/out/catalogue/sources.vot")
+    assert files.read("catalogue/sources.vot") is None
