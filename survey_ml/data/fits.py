@@ -135,7 +135,8 @@ class FitsReader:
             image = opened[index]
             header = image.header
             sizes = read_sizes(header)
-            plane = read_plane(header, sizes)
+            # The same words for the same sky however a file is stored: they are part of keys.
+            plane = plain.restate_plane(header, sizes) or read_plane(header, sizes)
             self._layout = self._read_layout(image, index, sizes, plane.axes)
             return self._interpret(header, plane, _read_beam_table(opened, header), defaults, name)
 

@@ -7,6 +7,7 @@ file, is left to `survey_ml.data.fits`, which says what.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def find_plane(header: PlainHeader, sizes: tuple[int, ...]) -> Plane | None:
         return None
     cards = _write_cards(sky, frame)
     return Plane((sizes[1], sizes[0]), (0, 1), cards, sky.pixel_area**0.5 * 3600.0)
+
+
+def restate_plane(header: Mapping[str, Any], sizes: tuple[int, ...]) -> Plane | None:
+    """Describe a plane that a FITS library has read as `find_plane` would; None where it cannot.
+
+    Parameters
+    ----------
+    header : mapping
+        Keyword to value, of any image.
+    sizes : tuple of int
+        Pixels along each FITS axis, first axis first.
+    """
+    values = PlainHeader(
+        {name: header[name] for name in header if isinstance(header[name], str | bool | int | float)}
+    )
+    return find_plane(values, sizes) if read_sizes(values) == sizes else None
 
 
 def _find_frame(header: PlainHeader) -> dict[str, CardValue] | None:
