@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from survey_ml.engine.cluster import Cluster, EngineError
 from survey_ml.engine.pool import ActorPool
+from survey_ml.engine.watch import Watch
 from survey_ml.engine.work import Job, Report, StageWork
 from survey_ml.stage import Resources
 
@@ -26,6 +27,8 @@ class RayExecutor:
         Of the configuration.
     remaining : callable
         Returns the resources of the stages still to come, to size memory for them all.
+    watch : Watch, optional
+        Hears of workers.
     """
 
     name = "ray"
@@ -39,7 +42,9 @@ class RayExecutor:
         per_call: int,
         retries: int,
         remaining: Callable[[], Sequence[Resources]] = tuple,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch
         self._cluster, self._workers, self._memory = cluster, workers, memory
         self._per_call, self._retries, self._remaining = per_call, retries, remaining
         self._pool: ActorPool | None = None
@@ -80,6 +85,7 @@ class RayExecutor:
             size,
             per_call=self._per_call,
             retries=self._retries,
+            watch=self._watch,
         )
 
     def bound(self, need: Resources) -> int:

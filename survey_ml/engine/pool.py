@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -15,7 +14,9 @@ from typing import Any
 
 from survey_ml.data.commit import quarantine, read_commit
 from survey_ml.data.store import ReleaseStore
+from survey_ml.engine.actor import UnitActor
 from survey_ml.engine.cluster import THREADS, Cluster, EngineError
+from survey_ml.engine.watch import Watch
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.graph import INGEST
 from survey_ml.stage import Resources
@@ -32,33 +33,6 @@ _STARTS = 3
 """Failed starts in a row after which workers are taken not to start at all."""
 _RESTARTS = 2
 """Times a lost local cluster is started again in one run."""
-
-
-class UnitActor:
-    """What runs in a worker process; stages are set up in it once and kept."""
-
-    def __init__(self) -> None:
-        from survey_ml.engine.worker import Worker
-
-        self._open = Worker
-        self._workers: dict[str, Any] = {}
-
-    def start(self, paths: list[str]) -> int:
-        """Answer with the process id, when the process is there.
-
-        Parameters
-        ----------
-        paths : list of str
-            Where the driver on this machine imports from, so that stages found there are found here.
-        """
-        sys.path += [path for path in paths if path not in sys.path]
-        return os.getpid()
-
-    def run_units(self, work: StageWork, jobs: list[Job]) -> list[Result]:
-        """Do some jobs; see `Worker.run_units`."""
-        if work.out not in self._workers:
-            self._workers[work.out] = self._open(work.out)
-        return list(self._workers[work.out].run_units(work, jobs))
 
 
 @dataclass
@@ -89,6 +63,8 @@ class _Member:
 
     handle: Any
     ready: bool = False
+    place: str = ""
+    """Host and process id, as ``host:pid``."""
     calls: list[tuple[Any, list[_Item]]] = field(default_factory=list)
 
     @property
@@ -114,11 +90,21 @@ class ActorPool:
         Units a call at most.
     retries : int
         Of the configuration; bounds the deaths a unit may cause.
+    watch : Watch
+        Hears of workers.
     """
 
     def __init__(
-        self, cluster: Cluster, resources: Resources, size: int, *, per_call: int, retries: int
+        self,
+        cluster: Cluster,
+        resources: Resources,
+        size: int,
+        *,
+        per_call: int,
+        retries: int,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Watch()
         self.cluster, self.resources, self.size = cluster, resources, size
         self._per_call, self._deaths = per_call, max(1, min(DEATHS, retries))
         self._members: list[_Member] = []
@@ -181,7 +167,7 @@ class ActorPool:
         paths = [path for path in sys.path if path] if self.cluster.owned else []
         while len(self._members) < self.size:
             member = _Member(actor.remote())
-            member.calls.append((member.handle.start.remote(paths), []))
+            member.calls.append((member.handle.announce.remote(paths), []))
             self._members.append(member)
 
     def _serve(self) -> None:
@@ -197,6 +183,7 @@ class ActorPool:
                     self._hand_out()
                 self._take_in()
                 self._look_after()
+                self._watch.count(sum(m.ready for m in self._members), sum(m.load for m in self._members))
             except BaseException as error:
                 self._fail_all(error)
                 if not isinstance(error, Exception | EngineError):
@@ -286,14 +273,14 @@ class ActorPool:
                 except Exception as error:
                     member.calls.remove((call, items))
                     for item in items:
-                        # What precedes the last line is the inside of Ray.
-                        cause = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+                        cause = f"{type(error).__name__}: {_last_line(error)}"
                         self._finish(item, Result(item.job.unit, "failed", cause=cause))
                     continue
                 member.calls.remove((call, items))
                 self._failed_starts = 0
                 if not items:
                     member.ready = True
+                    member.place = "{}:{}".format(*answer)
                     continue
                 for item, result in zip(items, answer, strict=True):
                     self._learn(item, result)
@@ -336,9 +323,11 @@ class ActorPool:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS and self.cluster.alive():
                 raise EngineError(
-                    f"workers do not start: {str(error).strip().splitlines()[-1]}",
+                    f"workers do not start: {_last_line(error)}",
                     "survey_ml and the stage's distribution must be installed on every node",
                 ) from error
+        held = [item.job.unit for _, items in member.calls for item in items]
+        self._watch.lose(member.place, _last_line(error), held)
         blamed = False
         for call, items in member.calls:
             try:
@@ -375,6 +364,10 @@ class ActorPool:
                     if item.deaths >= self._deaths:
                         self._quarantine(item)
                         continue
+                    said = (
+                        f"is tried again, alone: it took its worker along ({item.deaths} of {self._deaths})"
+                    )
+                    self._watch.note(said, level="WARNING", unit=item.job.unit, event="retry")
                 item.not_before = time.monotonic() + 0.25 * 2**item.deaths
             with self._wake:
                 self._queue.append(item)
@@ -387,7 +380,8 @@ class ActorPool:
             "then run again with --retry-quarantined"
         )
         quarantine(ReleaseStore.open(item.work.out), unit, item.job.key, cause, hint, item.deaths)
-        logger.warning("%s, tile %s, stage %s: %s", unit.field, unit.tile, unit.stage, cause)
+        place = (unit.field, unit.tile, unit.stage)
+        logger.warning("%s, tile %s, stage %s: %s", *place, cause, extra={"noted": True})
         self._finish(item, Result(unit, "quarantined", cause=cause, hint=hint))
 
     def _look_after(self) -> None:
@@ -407,3 +401,8 @@ class ActorPool:
         for items in held:
             self._put_back(items, running=False)
         self._fill()
+
+
+def _last_line(error: BaseException) -> str:
+    """Return what an error of Ray says at last: what precedes it is the inside of Ray."""
+    return ([type(error).__name__, *str(error).strip().splitlines()])[-1].strip()

@@ -108,6 +108,7 @@ def run_release(
     """
     limit_threads()
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.observe import watch_run
     from survey_ml.engine.progress import choose_progress
     from survey_ml.export.bundle import check_export
 
@@ -118,7 +119,7 @@ def run_release(
     if assemble:
         check_export(config, graph)
     driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
-    with driver.claim():
+    with driver.claim(), watch_run(config) as driver.watch:
         driver.open(retry_quarantined=retry_quarantined)
         result = _bring_up_to_date(config, driver)
         if assemble and result.stopped is None:
@@ -130,7 +131,8 @@ def run_release(
                 logger.warning("%s; looking through all that is stored", error)
                 result = _bring_up_to_date(config, driver)
                 _assemble(config, driver, result)
-    result.seconds = time.monotonic() - start
+        result.seconds = time.monotonic() - start
+        driver.watch.conclude(result)
     return result
 
 
@@ -209,6 +211,7 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
             per_call=engine.tiles_per_call,
             retries=engine.retries,
             remaining=driver.remaining,
+            watch=driver.watch,
         )
         executor = PrefectExecutor(
             inner, server, stages=len(driver.specs), batch_seconds=engine.batch_seconds
