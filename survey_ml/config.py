@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -68,6 +68,21 @@ class Engine(Section):
     """Work that one Prefect task should hold, in seconds."""
     retries: int = Field(3, ge=0)
     """Further attempts after a lost worker or failed read or write; bad data is never retried."""
+    tile_seconds: PositiveFloat | None = None
+    """Time one tile may take, set-up and compilation included; then its worker is ended and replaced,
+    and the tile is tried again alone. No limit when not given. Needs the `ray` engine."""
+    recycle_mb: PositiveInt | None = None
+    """Growth in MB since its first tile after which a Ray worker is replaced, between calls."""
+    spill_dir: str | None = None
+    """Folder for what does not fit into Ray's object store (100 MB); in its session when not given."""
+
+    @field_validator("tile_seconds")
+    @classmethod
+    def _check_limit(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("kind") == "local":
+            # A thread cannot be ended: a limit that is not kept would be worse than none.
+            raise ValueError("a limit needs the ray engine, which can end a worker")
+        return value
 
 
 class Export(Section):

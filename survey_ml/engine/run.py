@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from survey_ml.config import LoadedConfig
@@ -195,7 +196,7 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
     from survey_ml.engine.server import PrefectServer
 
     engine = config.release.engine
-    cluster = Cluster()
+    cluster = Cluster(spill=_place(config, engine.spill_dir))
     server = PrefectServer()
     # The API takes as long to start as Ray does: both at once.
     server.launch()
@@ -211,6 +212,8 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
             per_call=engine.tiles_per_call,
             retries=engine.retries,
             remaining=driver.remaining,
+            limit=engine.tile_seconds,
+            recycle=None if engine.recycle_mb is None else engine.recycle_mb * 1_000_000,
             watch=driver.watch,
         )
         executor = PrefectExecutor(
@@ -231,6 +234,11 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
     finally:
         cluster.stop()
         server.stop()
+
+
+def _place(config: LoadedConfig, path: str | None) -> str:
+    """Return a path of the configuration as an absolute one; empty where none is given."""
+    return str(config.base / Path(path).expanduser()) if path else ""
 
 
 def _memory_budget(asked_gb: float | None, available: dict[str, float]) -> int:

@@ -65,6 +65,8 @@ class RunLog(Watch):
         self._medium = ReleaseStore.open(out).medium
         self._lock = threading.Lock()
         self._named: set[tuple[str, str, str]] = set()
+        self._stopped = False
+        """Said once that the run must end: all units that wait are reported so."""
         self._host, self._pid = platform.node(), os.getpid()
         self._remote = "://" in out
         self._file: IO[str] | None = None
@@ -186,8 +188,9 @@ class RunLog(Watch):
                 worker=result.worker,
             )
         level = _LEVELS.get(result.outcome)
-        if level is None:
+        if level is None or (result.outcome == "stopped" and self._stopped):
             return
+        self._stopped = self._stopped or result.outcome == "stopped"
         words = {"failed": "set aside", "stopped": "the run must end"}
         if result.outcome != "damaged":
             unit = result.unit

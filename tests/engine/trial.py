@@ -174,7 +174,7 @@ class Census(Stage):
 
 class OddOptions(Options):
     how: str = ""
-    """What to do: print, log, warn, flood, hang, exit or leak."""
+    """What to do: print, log, warn, flood, hang, exit, leak or swell."""
     tile: str = "1_1"
     """In which tile; all when empty."""
     megabytes: int = 0
@@ -233,6 +233,10 @@ class Odd(Stage):
 
     def do_leak(self):
         self.kept.append(np.ones(self.options.megabytes << 17))
+
+    def do_swell(self):
+        self.do_leak()
+        time.sleep(10)
 
 
 SMOOTH = StageSpec(
