@@ -22,16 +22,31 @@ if TYPE_CHECKING:
 @click.option("--out", metavar="DIR", help="Output folder or URL, instead of the YAML's.")
 @click.option("--verify", is_flag=True, help="Read every file and compare its checksum.")
 @click.option("--repair", is_flag=True, help="Forget damaged units, so that the next run makes them again.")
+@click.option("--watch", is_flag=True, help="Show how far it is until all is done; interrupt to leave.")
+@click.option("--every", type=click.FloatRange(min=0.1), default=2.0, help="Seconds between two looks. [2]")
 @json_option
 @debug_option
 @click.pass_context
 def status(
-    ctx: click.Context, release: str, out: str | None, verify: bool, repair: bool, as_json: bool
+    ctx: click.Context,
+    release: str,
+    out: str | None,
+    verify: bool,
+    repair: bool,
+    watch: bool,
+    every: float,
+    as_json: bool,
 ) -> None:
     """Show what a release holds: units of work by stage, rows, what is damaged or quarantined.
 
+    With --watch, how many units each stage has done, again and again; with --json one object a line.
+
     Exit code 0: all well; 1: something is damaged or quarantined; 2: there is no release.
     """
+    if watch:
+        from survey_ml.cli.watch import watch_release
+
+        ctx.exit(watch_release(find_release(release, out), every, as_json))
     with json_output(as_json) as emit:
         found = inspect_release(find_release(release, out), verify=verify, repair=repair)
         emit(found)
