@@ -75,6 +75,10 @@ class Engine(Section):
     """Growth in MB since its first tile after which a Ray worker is replaced, between calls."""
     spill_dir: str | None = None
     """Folder for what does not fit into Ray's object store (100 MB); in its session when not given."""
+    metrics_file: str | None = None
+    """File to write metrics to for Prometheus, relative to this one; see docs/monitoring.md."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port of 127.0.0.1 to serve them on, at `/metrics`."""
 
     @field_validator("tile_seconds")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -205,3 +206,19 @@ def test_listening_ends_without_a_trace():
     assert [r["message"] for r in keeper.take()] == ["inside", "loud"]
     assert (sys.stdout, sys.stderr, warnings.showwarning, logging.getLogger().handlers) == before
     assert not records_module._owned
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_documented_queries_work(release_folder, registry):
+    text = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    queries = [line.strip() for line in text.splitlines() if line.startswith("    ") and "jq " in line]
+    assert len(queries) == 5
+    config = make_config(release_folder, stages={"smooth": {"fail": "1_1"}})
+    run(config, registry)
+    said = [
+        subprocess.run(["bash", "-c", q], cwd=config.out, check=True, capture_output=True, text=True).stdout
+        for q in queries
+    ]
+    assert "ZeroDivisionError" in said[0]
+    assert said[1].split()[0] == "2"
+    assert json.loads(said[4])["exit_code"] == 1
