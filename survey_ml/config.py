@@ -73,6 +73,14 @@ class Engine(Section):
     """Further attempts after a lost worker or failed read or write; bad data is never retried."""
     lease_seconds: PositiveFloat = 60.0
     """A run that does not renew its lease for so long may be taken over by another."""
+    recycle_mb: PositiveInt | None = None
+    """Growth in MB since its first tile after which a Ray worker is replaced, between calls."""
+    spill_dir: str | None = None
+    """Folder for what does not fit into Ray's object store (100 MB); in its session when not given."""
+    metrics_file: str | None = None
+    """File to write metrics to for Prometheus, relative to this one; see docs/monitoring.md."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port of 127.0.0.1 to serve them on, at `/metrics`."""
 
 
 class Plugins(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 @configuration_options
 @click.option("--only", metavar="STAGE", help="Run this stage and those that it needs.")
 @click.option("--workers", type=click.IntRange(min=1), help="Workers a stage; the same as engine.workers.")
+@click.option(
+    "--metrics-file", metavar="PATH", help="Write metrics for Prometheus; the same as engine.metrics_file."
+)
 @click.option("--retry-quarantined", is_flag=True, help="Try units again that killed their worker.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @json_option
@@ -38,6 +43,7 @@ def run(
     settings: tuple[str, ...],
     only: str | None,
     workers: int | None,
+    metrics_file: str | None,
     retry_quarantined: bool,
     quiet: bool,
     as_json: bool,
@@ -49,6 +55,9 @@ def run(
     Exit code 0: all well; 1: some fields or tiles were set aside, with reasons; 2: nothing was done.
     """
     more = [*settings, *([f"engine.workers={workers}"] if workers else [])]
+    if metrics_file:
+        # JSON is YAML, whatever characters the path has.
+        more.append(f"engine.metrics_file={json.dumps(str(Path(metrics_file).expanduser().absolute()))}")
     config = load(paths, out, engine, more)
     with json_output(as_json) as emit:
         from survey_ml.engine.progress import QuietProgress, choose_progress

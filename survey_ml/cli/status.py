@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Read every file and compare its checksum.")
 @click.option("--repair", is_flag=True, help="Forget damaged units, so that the next run makes them again.")
 @click.option("--clean", is_flag=True, help="Remove what interrupted runs left, after listing it.")
+@click.option("--watch", is_flag=True, help="Show how far it is until all is done; interrupt to leave.")
+@click.option("--every", type=click.FloatRange(min=0.1), default=2.0, help="Seconds between two looks. [2]")
 @json_option
 @debug_option
 @click.pass_context
@@ -35,12 +37,20 @@ def status(
     verify: bool,
     repair: bool,
     clean: bool,
+    watch: bool,
+    every: float,
     as_json: bool,
 ) -> None:
     """Show what a release holds: units of work by stage, rows, what is damaged or quarantined.
 
+    With --watch, how many units each stage has done, again and again; with --json one object a line.
+
     Exit code 0: all well; 1: something is damaged or quarantined; 2: there is no release.
     """
+    if watch:
+        from survey_ml.cli.follow import follow_release
+
+        ctx.exit(follow_release(find_release(release, out), every, as_json))
     with json_output(as_json) as emit:
         place = find_release(release, out)
         residue = _clean(place, quiet=as_json) if clean else []

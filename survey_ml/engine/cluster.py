@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from survey_ml.errors import SurveyMLError
 
@@ -32,6 +33,11 @@ THREADS = dict.fromkeys(
 
 _STORE_BYTES = 100 << 20
 """Object store of a local Ray. Addresses and windows travel, not arrays, so it stays near empty."""
+
+_MEMORY_THRESHOLD = "0.95"
+"""Share of the machine's (or its control group's) memory in use at which Ray ends the worker begun
+last, before the kernel ends a process of its own choice, such as the driver. The user's value of
+``RAY_memory_usage_threshold`` wins."""
 
 
 class EngineError(SurveyMLError):
@@ -68,10 +74,17 @@ class Cluster:
 
     ``RAY_ADDRESS`` names one to attach to, which is left running; otherwise one is started on this
     machine and ended with the run.
+
+    Parameters
+    ----------
+    spill : str
+        Folder for what does not fit into the object store of a cluster started here; in that of its
+        session unless given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spill: str = "") -> None:
         require_engine()
+        self._spill = spill
         self.address = os.environ.get("RAY_ADDRESS", "").strip()
         self.owned = False
         self._folder = ""
@@ -87,12 +100,20 @@ class Cluster:
         """
         if self.ray.is_initialized():
             return
-        common = {"log_to_driver": False, "logging_level": "critical", "configure_logging": False}
+        common: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "critical",
+            "configure_logging": False,
+        }
         try:
             if self.address and self.address != "local":
                 self.ray.init(address=self.address, **common)
                 return
             _sweep()
+            if self._spill:
+                Path(self._spill).mkdir(parents=True, exist_ok=True)
+                common["object_spilling_directory"] = self._spill
+            os.environ.setdefault("RAY_memory_usage_threshold", _MEMORY_THRESHOLD)
             self._folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_short_folder())
             self.ray.init(
                 address="local",

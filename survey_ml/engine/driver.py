@@ -23,6 +23,7 @@ from survey_ml.data.inputs import Source, find_sources, hash_input
 from survey_ml.data.lease import Lease, hold_lease
 from survey_ml.data.release import write_scope
 from survey_ml.data.store import ReleaseStore
+from survey_ml.engine.hearing import Watch
 from survey_ml.engine.ledger import Ledger
 from survey_ml.engine.plan import Plan, UnitState, make_plan
 from survey_ml.engine.progress import Progress
@@ -73,6 +74,7 @@ class Driver:
         progress: Progress,
     ) -> None:
         self.config, self.graph, self.progress = config, graph, progress
+        self.watch = Watch()
         self.specs: list[StageSpec] = [s for s in graph.order if stages is None or s.name in stages]
         self._registry = registry
         self._readers = registry.readers()
@@ -230,7 +232,12 @@ class Driver:
                 continue
             self._before[unit.unit] = "redo" if unit.reason and unit.state == "todo" else unit.state
             if unit.state == "todo" and unit.reason:
-                logger.warning("%s is %s; it is made again", _place(unit.unit), unit.reason)
+                logger.warning(
+                    "%s is %s; it is made again",
+                    _place(unit.unit),
+                    unit.reason,
+                    extra={"unit": unit.unit},
+                )
 
     def work(self, spec: StageSpec) -> StageWork:
         """Return all that a worker must know of a stage of this run."""
@@ -257,11 +264,13 @@ class Driver:
         self._redeclare(spec, {job.unit.field for job in jobs})
         work = self.work(spec)
         self.progress.begin(spec.name, len(jobs))
+        self.watch.begin(spec.name, len(jobs))
         try:
             executor.prepare(work, len(jobs))
             executor.run(work, jobs, self._take)
         finally:
             self.progress.end(spec.name)
+            self.watch.end(spec.name)
             self._spent[spec.name] = self._spent.get(spec.name, 0.0) + time.monotonic() - start
             self.ledger = self.ledger.reread(spec.name)
 
@@ -287,6 +296,7 @@ class Driver:
         with self._lock:
             unit = result.unit
             self.progress.advance(unit.stage, result.outcome)
+            self.watch.take(result)
             if result.outcome in ("done", "skipped"):
                 self._made[unit.stage] += 1
                 again = self._before.get(unit) in ("stale", "redo")
@@ -308,9 +318,10 @@ class Driver:
         self._warned[unit.stage, cause] += 1
         count = self._warned[unit.stage, cause]
         if count <= _NAMED:
-            logger.warning("%s: set aside: %s", _place(unit), cause)
+            logger.warning("%s: set aside: %s", _place(unit), cause, extra={"noted": True})
         elif count == _NAMED + 1:
-            logger.warning("stage %s: more tiles are set aside for this reason", unit.stage)
+            said = "stage %s: more tiles are set aside for this reason"
+            logger.warning(said, unit.stage, extra={"noted": True})
 
     def find_damage(self) -> int:
         """Compare all that is stored with its checksums; what differs is made again by `process`.
@@ -334,7 +345,8 @@ class Driver:
         known = {spec.name for spec in self.specs}
         for unit, cause in sorted(self._culprits.items()):
             if unit.stage in known:
-                logger.warning("%s is damaged (%s); it is made again", _place(unit), cause)
+                said = "%s is damaged (%s); it is made again"
+                logger.warning(said, _place(unit), cause, extra={"unit": unit})
             self._before[unit] = "redo"
             remove_commit(self.store, unit)
         self.ledger = Ledger.read(self.store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from survey_ml.engine.cluster import Cluster, EngineError
+from survey_ml.engine.hearing import Watch
 from survey_ml.engine.pool import ActorPool
 from survey_ml.engine.work import Job, Report, StageWork
 from survey_ml.stage import Resources, StageSpec
@@ -26,6 +27,10 @@ class RayExecutor:
         Of the configuration.
     remaining : callable
         Returns the resources of the stages still to come, to size memory for them all.
+    limit, recycle
+        Seconds a unit may take, and bytes a worker may grow by; see `ActorPool`.
+    watch : Watch, optional
+        Hears of workers.
     """
 
     name = "ray"
@@ -39,7 +44,11 @@ class RayExecutor:
         per_call: int,
         retries: int,
         remaining: Callable[[], Sequence[Resources]] = tuple,
+        limit: float | None = None,
+        recycle: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        self._limit, self._recycle, self._watch = limit, recycle, watch
         self._cluster, self._workers, self._memory = cluster, workers, memory
         self._per_call, self._retries, self._remaining = per_call, retries, remaining
         self._pool: ActorPool | None = None
@@ -81,6 +90,9 @@ class RayExecutor:
             size,
             per_call=self._per_call,
             retries=self._retries,
+            limit=self._limit,
+            recycle=self._recycle,
+            watch=self._watch,
         )
 
     def require(self, spec: StageSpec) -> None:

@@ -11,12 +11,21 @@ from types import FrameType
 from survey_ml.errors import PluginError
 
 
+def worker_limit(seconds: float | None) -> float | None:
+    """Return how long a worker may be at one unit before it is ended from outside.
+
+    Long enough for `time_limit` to end the unit from inside first, after set-up and compilation:
+    what is left then is code that never returns to Python.
+    """
+    return None if seconds is None else 2.0 * seconds + 30.0
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float | None, stage: str) -> Iterator[None]:
     """Interrupt what runs too long, where the platform can.
 
     It works in the main thread of a process, which is where both engines run stages. Code that
-    never returns to Python, such as an endless loop in C, is not interrupted.
+    never returns to Python, such as an endless loop in C, is not interrupted: see `worker_limit`.
 
     Parameters
     ----------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from survey_ml.engine.failures import describe
+from survey_ml.engine.records import install
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.engine.worker import Worker
 
@@ -16,11 +18,13 @@ class LocalExecutor:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
+        self._listening = ExitStack()
 
     def prepare(self, work: StageWork, count: int) -> None:
         """Open the release."""
         if self._worker is None:
             self._worker = Worker(work.out)
+            self._listening = install()
 
     def run(self, work: StageWork, jobs: Sequence[Job], report: Report) -> None:
         """Do the jobs one after the other; an interrupt leaves what is committed."""
@@ -31,7 +35,10 @@ class LocalExecutor:
             except (SystemExit, GeneratorExit) as error:
                 # A stage that ends its process: on Ray it takes a worker along, here it would take the run.
                 cause, hint = describe(error, work.spec)
-                result = Result(job.unit, "failed", cause=cause, hint=hint)
+                logs = self._worker.last_records
+                result = Result(
+                    job.unit, "failed", cause=cause, hint=hint, logs=logs, worker=self._worker.place
+                )
             report(result)
             if result.outcome == "stopped":
                 return
@@ -39,3 +46,4 @@ class LocalExecutor:
     def close(self) -> None:
         """Let go of the worker and what its stages loaded."""
         self._worker = None
+        self._listening.close()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
-import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
 
-from survey_ml.allowed import set_release_list
 from survey_ml.data.commit import quarantine, read_commit
 from survey_ml.data.store import ReleaseStore
+from survey_ml.engine.actor import UnitActor
 from survey_ml.engine.cluster import THREADS, Cluster, EngineError
+from survey_ml.engine.deaths import Coroner, Death, explain_deaths
+from survey_ml.engine.hearing import Watch
+from survey_ml.engine.members import Item, Member, Ticket
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.graph import INGEST
 from survey_ml.stage import Resources
@@ -34,76 +33,6 @@ _STARTS = 3
 """Failed starts in a row after which workers are taken not to start at all."""
 _RESTARTS = 2
 """Times a lost local cluster is started again in one run."""
-
-
-class UnitActor:
-    """What runs in a worker process; stages are set up in it once and kept."""
-
-    def __init__(self) -> None:
-        from survey_ml.engine.worker import Worker
-
-        self._open = Worker
-        self._workers: dict[str, Any] = {}
-
-    def start(self, paths: list[str]) -> int:
-        """Answer with the process id, when the process is there.
-
-        Parameters
-        ----------
-        paths : list of str
-            Where the driver on this machine imports from, so that stages found there are found here.
-        """
-        sys.path += [path for path in paths if path not in sys.path]
-        return os.getpid()
-
-    def run_units(self, work: StageWork, jobs: list[Job]) -> list[Result]:
-        """Do some jobs; see `Worker.run_units`."""
-        # What the release allows holds here too: a stage may look up others.
-        set_release_list(work.allow)
-        if work.out not in self._workers:
-            self._workers[work.out] = self._open(work.out)
-        if work.limit is not None:
-            # For what `time_limit` cannot interrupt: the process ends, and the unit is blamed for it.
-            faulthandler.dump_traceback_later(2 * work.limit * len(jobs) + 30, exit=True, file=2)
-        try:
-            return list(self._workers[work.out].run_units(work, jobs))
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
-@dataclass
-class _Item:
-    """A job in the pool, who waits for it, and how often it took a worker with it."""
-
-    work: StageWork
-    job: Job
-    report: Report
-    ticket: _Ticket
-    deaths: int = 0
-    alone: bool = False
-    not_before: float = 0.0
-
-
-@dataclass
-class _Ticket:
-    """One caller of `ActorPool.run`, who waits until all its jobs are reported."""
-
-    left: int
-    done: threading.Event = field(default_factory=threading.Event)
-    error: BaseException | None = None
-
-
-@dataclass(eq=False)
-class _Member:
-    """An actor and the calls it holds, the oldest first."""
-
-    handle: Any
-    ready: bool = False
-    calls: list[tuple[Any, list[_Item]]] = field(default_factory=list)
-
-    @property
-    def load(self) -> int:
-        return sum(len(items) for _, items in self.calls)
 
 
 class ActorPool:
@@ -124,15 +53,35 @@ class ActorPool:
         Units a call at most.
     retries : int
         Of the configuration; bounds the deaths a unit may cause.
+    limit : float, optional
+        Seconds after which the worker of a unit is ended. Units then go out one a call, since only
+        the driver can tell the time of a worker that hangs.
+    recycle : int, optional
+        Bytes of growth after which an actor is replaced, between calls.
+    watch : Watch
+        Hears of workers.
     """
 
     def __init__(
-        self, cluster: Cluster, resources: Resources, size: int, *, per_call: int, retries: int
+        self,
+        cluster: Cluster,
+        resources: Resources,
+        size: int,
+        *,
+        per_call: int,
+        retries: int,
+        limit: float | None = None,
+        recycle: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Watch()
+        self._limit, self._recycle = limit, recycle
+        self._coroner = Coroner(local=cluster.owned)
         self.cluster, self.resources, self.size = cluster, resources, size
-        self._per_call, self._deaths = per_call, max(1, min(DEATHS, retries))
-        self._members: list[_Member] = []
-        self._queue: deque[_Item] = deque()
+        self._per_call = per_call if limit is None else 1
+        self._deaths = max(1, min(DEATHS, retries))
+        self._members: list[Member] = []
+        self._queue: deque[Item] = deque()
         self._wake = threading.Condition()
         self._closed = False
         self._failed_starts = 0
@@ -148,11 +97,11 @@ class ActorPool:
         """Do the jobs and return when all are reported; see `Executor.run`."""
         if not jobs:
             return
-        ticket = _Ticket(len(jobs))
+        ticket = Ticket(len(jobs))
         with self._wake:
             if self._closed:
                 raise EngineError("the workers have been let go", "run the same command again")
-            self._queue.extend(_Item(work, job, report, ticket) for job in jobs)
+            self._queue.extend(Item(work, job, report, ticket) for job in jobs)
             self._wake.notify_all()
         # A bounded wait lets a keyboard interrupt through on every platform.
         while not ticket.done.wait(0.5):
@@ -171,7 +120,7 @@ class ActorPool:
             self._kill(member)
         self._members.clear()
 
-    def _kill(self, member: _Member) -> None:
+    def _kill(self, member: Member) -> None:
         try:
             self.cluster.ray.kill(member.handle)
         except Exception as error:
@@ -190,8 +139,8 @@ class ActorPool:
         )
         paths = [path for path in sys.path if path] if self.cluster.owned else []
         while len(self._members) < self.size:
-            member = _Member(actor.remote())
-            member.calls.append((member.handle.start.remote(paths), []))
+            member = Member(actor.remote())
+            member.give(member.handle.announce.remote(paths), [])
             self._members.append(member)
 
     def _serve(self) -> None:
@@ -206,7 +155,9 @@ class ActorPool:
                         continue
                     self._hand_out()
                 self._take_in()
+                self._watch_members()
                 self._look_after()
+                self._watch.count(sum(m.ready for m in self._members), sum(m.load for m in self._members))
             except BaseException as error:
                 self._fail_all(error)
                 if not isinstance(error, Exception | EngineError):
@@ -230,7 +181,7 @@ class ActorPool:
     def _hand_out(self) -> None:
         """Give the next jobs to the actor that holds the fewest, while any has room."""
         while self._queue:
-            free = [m for m in self._members if m.ready and len(m.calls) < _DEPTH]
+            free = [m for m in self._members if m.ready and not m.retiring and len(m.calls) < _DEPTH]
             if not free:
                 return
             items = self._next_items()
@@ -238,9 +189,9 @@ class ActorPool:
                 return
             member = min(free, key=lambda m: m.load)
             call = member.handle.run_units.remote(items[0].work, [item.job for item in items])
-            member.calls.append((call, items))
+            member.give(call, items)
 
-    def _next_items(self) -> list[_Item]:
+    def _next_items(self) -> list[Item]:
         """Take jobs of one stage for one call off the queue; none when all must wait."""
         now = time.monotonic()
         for _ in range(len(self._queue)):
@@ -262,7 +213,7 @@ class ActorPool:
         share = ceil(len(self._queue) / (_DEPTH * max(1, len(self._members))))
         fit = int(_CALL_SECONDS / self._unit_seconds) if self._unit_seconds else self._per_call
         count = max(1, min(self._per_call, share, fit))
-        items: list[_Item] = []
+        items: list[Item] = []
         while self._queue and len(items) < count:
             item = self._queue[0]
             if item.alone or item.work is not first.work:
@@ -290,26 +241,28 @@ class ActorPool:
                     continue
                 try:
                     answer = ray.get(call)
-                except ray.exceptions.RayActorError as error:
-                    self._bury(member, error)
+                except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+                    self._bury(member, self._coroner.examine(error, member.peak), error)
                     break
                 except Exception as error:
-                    member.calls.remove((call, items))
+                    member.settle(call, items)
                     for item in items:
-                        # What precedes the last line is the inside of Ray.
-                        cause = f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+                        cause = f"{type(error).__name__}: {_last_line(error)}"
                         self._finish(item, Result(item.job.unit, "failed", cause=cause))
                     continue
-                member.calls.remove((call, items))
+                member.settle(call, items)
                 self._failed_starts = 0
                 if not items:
                     member.ready = True
+                    member.place = "{}:{}".format(*answer)
                     continue
                 for item, result in zip(items, answer, strict=True):
                     self._learn(item, result)
+                    member.weigh(result)
                     self._finish(item, result)
+                self._retire(member, answer[-1].memory)
 
-    def _learn(self, item: _Item, result: Result) -> None:
+    def _learn(self, item: Item, result: Result) -> None:
         stage = item.work.spec.name
         if stage not in self._warm:
             self._warm.add(stage)
@@ -318,7 +271,7 @@ class ActorPool:
             last = self._unit_seconds or result.seconds
             self._unit_seconds = 0.8 * last + 0.2 * result.seconds
 
-    def _finish(self, item: _Item, result: Result) -> None:
+    def _finish(self, item: Item, result: Result) -> None:
         try:
             item.report(result)
         except BaseException as error:
@@ -338,7 +291,30 @@ class ActorPool:
 
     # ---- deaths
 
-    def _bury(self, member: _Member, error: BaseException) -> None:
+    def _watch_members(self) -> None:
+        """End workers whose unit takes too long, replace those that retire, note what they hold."""
+        for member in list(self._members):
+            if member.overran(self._limit):
+                # Ending it first makes sure that its calls have an end.
+                self._kill(member)
+                detail = f"took longer than {self._limit:g} s"
+                self._bury(member, Death("time", detail, member.peak))
+            elif member.retiring and not member.calls:
+                self._members.remove(member)
+                self._kill(member)
+                self._fill()
+            elif self.cluster.owned:
+                member.weigh()
+
+    def _retire(self, member: Member, memory: int) -> None:
+        """Give no more work to a worker that has grown too much."""
+        grown = memory - member.settled
+        if self._recycle is not None and grown > self._recycle and not member.retiring:
+            member.retiring = True
+            said = f"a worker has grown by {grown / 1e6:.0f} MB and is replaced"
+            self._watch.note(said, event="recycle", worker=member.place)
+
+    def _bury(self, member: Member, death: Death, error: BaseException | None = None) -> None:
         """Replace a dead actor and put what it had not committed back, one by one."""
         ray = self.cluster.ray
         self._members.remove(member)
@@ -346,15 +322,17 @@ class ActorPool:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS and self.cluster.alive():
                 raise EngineError(
-                    f"workers do not start: {str(error).strip().splitlines()[-1]}",
+                    f"workers do not start: {death.detail}",
                     "survey_ml and the stage's distribution must be installed on every node",
                 ) from error
+        held = [item.job.unit for _, items in member.calls for item in items]
+        self._watch.lose(member.place, death.detail, held)
         blamed = False
         for call, items in member.calls:
             try:
                 results = ray.get(call, timeout=5)
             except Exception:
-                self._put_back(items, running=not blamed)
+                self._put_back(items, None if blamed else death)
                 blamed = blamed or bool(items)
             else:
                 for item, result in zip(items, results or (), strict=False):
@@ -364,11 +342,12 @@ class ActorPool:
         if self.cluster.alive():
             self._fill()
 
-    def _put_back(self, items: list[_Item], *, running: bool) -> None:
+    def _put_back(self, items: list[Item], death: Death | None) -> None:
         """Queue again what a dead worker left undone.
 
         The worker takes units in order and commits each before the next, so the first one without
-        a commit is the one it died on; only that one counts a death.
+        a commit is the one it died on; only that one counts a death. No death means a call that had
+        not begun, or a cluster that was lost as a whole.
         """
         left = []
         for item in items:
@@ -378,26 +357,25 @@ class ActorPool:
             else:
                 left.append(item)
         for position, item in enumerate(left):
-            if running:
+            if death is not None:
                 item.alone = True
                 if position == 0:
-                    item.deaths += 1
-                    if item.deaths >= self._deaths:
+                    item.deaths.append(death)
+                    if len(item.deaths) >= self._deaths:
                         self._quarantine(item)
                         continue
-                item.not_before = time.monotonic() + 0.25 * 2**item.deaths
+                    said = f"is tried again, alone ({len(item.deaths)} of {self._deaths}): {death.detail}"
+                    self._watch.note(said, level="WARNING", unit=item.job.unit, event="retry")
+                item.not_before = time.monotonic() + 0.25 * 2 ** len(item.deaths)
             with self._wake:
                 self._queue.append(item)
 
-    def _quarantine(self, item: _Item) -> None:
+    def _quarantine(self, item: Item) -> None:
         unit = item.job.unit
-        cause = f"its worker died {item.deaths} times"
-        hint = (
-            "often this is memory: try a smaller tiling.core_px or fewer engine.workers; "
-            "then run again with --retry-quarantined"
-        )
-        quarantine(ReleaseStore.open(item.work.out), unit, item.job.key, cause, hint, item.deaths)
-        logger.warning("%s, tile %s, stage %s: %s", unit.field, unit.tile, unit.stage, cause)
+        cause, hint = explain_deaths(item.deaths)
+        quarantine(ReleaseStore.open(item.work.out), unit, item.job.key, cause, hint, len(item.deaths))
+        place = (unit.field, unit.tile, unit.stage)
+        logger.warning("%s, tile %s, stage %s: %s", *place, cause, extra={"noted": True})
         self._finish(item, Result(unit, "quarantined", cause=cause, hint=hint))
 
     def _look_after(self) -> None:
@@ -405,6 +383,7 @@ class ActorPool:
         if time.monotonic() - self._last_look < 2.0:
             return
         self._last_look = time.monotonic()
+        self._coroner.look()
         if self.cluster.alive():
             self._fill()
             return
@@ -415,5 +394,10 @@ class ActorPool:
         self._members.clear()
         self.cluster.restart()
         for items in held:
-            self._put_back(items, running=False)
+            self._put_back(items, None)
         self._fill()
+
+
+def _last_line(error: BaseException) -> str:
+    """Return what an error of Ray says at last: what precedes it is the inside of Ray."""
+    return ([type(error).__name__, *str(error).strip().splitlines()])[-1].strip()

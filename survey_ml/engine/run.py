@@ -9,11 +9,13 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from survey_ml.allowed import allowing
 from survey_ml.config import LoadedConfig
 from survey_ml.engine.cluster import limit_threads
+from survey_ml.engine.limit import worker_limit
 from survey_ml.errors import ConfigError, DamagedError, SetAside, SurveyMLError
 from survey_ml.graph import Graph, build_graph
 from survey_ml.plugins import Registry, get_manager
@@ -121,6 +123,7 @@ def _run(
 ) -> RunResult:
     limit_threads()
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.observe import watch_run
     from survey_ml.engine.progress import choose_progress
     from survey_ml.export.bundle import check_export
 
@@ -131,7 +134,7 @@ def _run(
     if assemble:
         check_export(config, graph)
     driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
-    with driver.claim():
+    with driver.claim(), watch_run(config) as driver.watch:
         driver.open(retry_quarantined=retry_quarantined)
         result = _bring_up_to_date(config, driver)
         if assemble and result.stopped is None:
@@ -143,7 +146,8 @@ def _run(
                 logger.warning("%s; looking through all that is stored", error)
                 result = _bring_up_to_date(config, driver)
                 _assemble(config, driver, result)
-    result.seconds = time.monotonic() - start
+        result.seconds = time.monotonic() - start
+        driver.watch.conclude(result)
     return result
 
 
@@ -207,7 +211,7 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
     from survey_ml.engine.server import PrefectServer
 
     engine = config.release.engine
-    cluster = Cluster()
+    cluster = Cluster(spill=_place(config, engine.spill_dir))
     server = PrefectServer()
     # The API takes as long to start as Ray does: both at once.
     server.launch()
@@ -223,6 +227,9 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
             per_call=engine.tiles_per_call,
             retries=engine.retries,
             remaining=driver.remaining,
+            limit=worker_limit(engine.unit_seconds),
+            recycle=None if engine.recycle_mb is None else engine.recycle_mb * 1_000_000,
+            watch=driver.watch,
         )
         # Said before hours of other stages, not after them.
         for spec in driver.unfinished():
@@ -245,6 +252,11 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
     finally:
         cluster.stop()
         server.stop()
+
+
+def _place(config: LoadedConfig, path: str | None) -> str:
+    """Return a path of the configuration as an absolute one; empty where none is given."""
+    return str(config.base / Path(path).expanduser()) if path else ""
 
 
 def _memory_budget(asked_gb: float | None, available: dict[str, float]) -> int:

@@ -90,6 +90,14 @@ class Result:
         Wall time in the worker.
     timings : mapping
         The same split in ``read``, ``run`` and ``commit``.
+    logs : tuple of mapping
+        What the unit logged, warned and printed; see `survey_ml.engine.records`.
+    worker : str
+        Host and process id of the worker, as ``host:pid``.
+    written : int
+        Bytes committed now.
+    memory, peak : int
+        Bytes that the worker held when the unit ended, and at most so far.
     """
 
     unit: Unit
@@ -99,6 +107,11 @@ class Result:
     hint: str = ""
     culprit: Unit | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    logs: tuple[Mapping[str, Any], ...] = ()
+    worker: str = ""
+    written: int = 0
+    memory: int = 0
+    peak: int = 0
 
     def set_aside(self) -> SetAside:
         """Describe a unit that was not done."""

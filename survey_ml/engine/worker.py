@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
 from survey_ml.engine.inputs import gather, read_tile
 from survey_ml.engine.limit import time_limit
+from survey_ml.engine.memory import peak_memory, resident_memory
 from survey_ml.engine.outputs import check_outputs
+from survey_ml.engine.records import Keeper, Record, capture
 from survey_ml.engine.work import RELEASE, Job, Outcome, Result, StageWork
 from survey_ml.errors import DamagedError, InputError, PluginError, WindowTooSmallError
 from survey_ml.field import Field, Tile, split_tiles
@@ -48,19 +51,35 @@ class Worker:
         self._declared: set[tuple[str, str]] = set()
         self._guards: dict[str, Guard] = {}
         self.place = f"{platform.node()}:{os.getpid()}"
+        self.last_records: tuple[Record, ...] = ()
+        """Of the unit done last, also where it ended with a signal to end the process."""
 
     def run_units(self, work: StageWork, jobs: Sequence[Job]) -> list[Result]:
         """Do jobs of one stage; one result each, in order. No exception but a signal leaves it."""
         results = []
         for job in jobs:
-            result = self._attempt(work, job)
-            results.append(result)
+            try:
+                with capture() as keeper:
+                    result = self._attempt(work, job, keeper)
+            finally:
+                self.last_records = keeper.take()
+            results.append(self._complete(result))
             if result.outcome == "stopped":
                 results += [Result(j.unit, "stopped", cause=result.cause) for j in jobs[len(results) :]]
                 break
         return results
 
-    def _attempt(self, work: StageWork, job: Job) -> Result:
+    def _complete(self, result: Result) -> Result:
+        """Add what is to be known of the worker."""
+        return replace(
+            result,
+            logs=self.last_records,
+            worker=self.place,
+            memory=resident_memory(),
+            peak=peak_memory(),
+        )
+
+    def _attempt(self, work: StageWork, job: Job, keeper: Keeper) -> Result:
         """Do one job, again after a failed read or write, with back-off."""
         start = time.perf_counter()
         for attempt in range(work.retries + 1):
@@ -69,6 +88,8 @@ class Worker:
             except Exception as error:
                 kind = classify(error)
                 if kind == "passing" and attempt < work.retries:
+                    said = f"attempt {attempt + 1} of {work.retries + 1} failed, another follows: {error}"
+                    keeper.keep("WARNING", __name__, said)
                     time.sleep(_BACKOFF * 2**attempt)
                     continue
                 seconds = time.perf_counter() - start
@@ -105,11 +126,11 @@ class Worker:
         info = {
             "seconds": round(mark - start, 6),
             "cpu_seconds": round(time.process_time() - cpu, 6),
-            "peak_memory_bytes": _peak_memory(),
+            "peak_memory_bytes": peak_memory(),
             "worker": self.place,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        write_commit(
+        commit = write_commit(
             self.store,
             job.unit,
             job.key,
@@ -121,7 +142,8 @@ class Worker:
             info=info,
         )
         timings["commit"] = time.perf_counter() - mark
-        return Result(job.unit, "done", time.perf_counter() - start, timings=timings)
+        written = sum(file["size"] for file in commit.files.values())
+        return Result(job.unit, "done", time.perf_counter() - start, timings=timings, written=written)
 
     def compute(
         self, work: StageWork, job: Job, timings: dict[str, float]
@@ -253,13 +275,3 @@ def make_seed(seed: int, stage: str, field: str, tile: str) -> int:
     """Return the seed of a unit: the same in every run, on every worker, in any order."""
     text = f"{seed}/{stage}/{field}/{tile}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
-
-
-def _peak_memory() -> int:
-    """Return the most memory this process has held so far, in bytes; 0 where it is unknown."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if platform.system() == "Darwin" else peak * 1024)

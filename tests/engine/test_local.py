@@ -24,7 +24,8 @@ def run(config, registry, **options):
 
 
 def list_times(out: Path) -> dict[Path, int]:
-    return {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != "SHA256SUMS"}
+    files = [p for p in out.rglob("*") if p.is_file() and p.name != "SHA256SUMS" and p.parent.name != "logs"]
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def smooth_by_hand(path: Path) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -169,6 +172,73 @@ class Census(Stage):
         }
 
 
+class OddOptions(Options):
+    how: str = ""
+    """What to do: print, log, warn, flood, hang, exit, leak or swell."""
+    tile: str = "1_1"
+    """In which tile; all when empty."""
+    megabytes: int = 0
+    """How much to keep."""
+    seconds: float = 0.0
+    """How long every tile takes."""
+
+
+class Odd(Stage):
+    """Does what stages should not do, in one tile."""
+
+    options_type = OddOptions
+    options: OddOptions
+
+    def setup(self):
+        self.kept = []
+
+    def run(self, inputs):
+        options = self.options
+        time.sleep(options.seconds)
+        if options.tile in ("", inputs.tile.name):
+            getattr(self, f"do_{options.how}")()
+        return {"odd": {"pid": os.getpid()}}
+
+    def do_(self):
+        pass
+
+    def do_print(self):
+        print("printed", "by the stage")
+        sys.stderr.write("complained\n")
+        print("no end of line", end="")
+
+    def do_log(self):
+        logger = logging.getLogger("trial.odd")
+        logger.debug("too small a thing")
+        logger.info("for your information")
+        logger.warning("beware of %s", os.environ.get("TRIAL_SECRET", "nothing"))
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            logger.exception("went wrong")
+
+    def do_warn(self):
+        warnings.warn("deprecated, perhaps", UserWarning, stacklevel=1)
+
+    def do_flood(self):
+        for number in range(1000):
+            print(f"line {number}")
+
+    def do_hang(self):
+        time.sleep(3600)
+
+    def do_exit(self):
+        print("last words")
+        os._exit(9)
+
+    def do_leak(self):
+        self.kept.append(np.ones(self.options.megabytes << 17))
+
+    def do_swell(self):
+        self.do_leak()
+        time.sleep(10)
+
+
 SMOOTH = StageSpec(
     "smooth",
     "trial:Smooth",
@@ -200,7 +270,8 @@ CENSUS = StageSpec(
     scope=Scope.RELEASE,
     resources=LIGHT,
 )
-SPECS = (SMOOTH, TOTAL, RATIO, CENSUS)
+ODD = StageSpec("odd", "trial:Odd", reads=(array("image"),), writes=(summary("odd"),), resources=LIGHT)
+SPECS = (SMOOTH, TOTAL, RATIO, CENSUS, ODD)
 
 
 @hookimpl
