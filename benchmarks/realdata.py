@@ -32,4 +32,6 @@ def read_field(
     with FitsReader(str(path)) as reader:
         field, scale = reader.describe(defaults or Defaults(), name)
         image = reader.read(Window(0, field.shape[0], 0, field.shape[1]))
-    return field, np.asarray(image * np.float32(scale))
+    if scale != 1.0:
+        image *= np.float32(scale)
+    return field, image

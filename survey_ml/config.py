@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 class Section(BaseModel):
     """Base of all configuration sections: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 class Defaults(Section):
@@ -66,10 +66,21 @@ class Engine(Section):
     """Tiles one call of a worker takes at most."""
     batch_seconds: PositiveFloat = 5.0
     """Work that one Prefect task should hold, in seconds."""
+    unit_seconds: PositiveFloat | None = None
+    """Longest that a stage may work on one tile, field or release, in seconds; what takes longer is set
+    aside and named. No limit when not given."""
     retries: int = Field(3, ge=0)
     """Further attempts after a lost worker or failed read or write; bad data is never retried."""
     lease_seconds: PositiveFloat = 60.0
     """A run that does not renew its lease for so long may be taken over by another."""
+
+
+class Plugins(Section):
+    """Which of the installed plugins this release may use."""
+
+    allow: tuple[str, ...] | None = None
+    """Plugins or distributions by name; no other is imported. `null`: all that are installed; `[]`:
+    none but what survey_ml brings. `SURVEY_ML_PLUGINS` can only narrow it further."""
 
 
 class Export(Section):
@@ -98,12 +109,15 @@ class ReleaseConfig(Section):
     """Stages to run with their options; those whose products they read are added by themselves."""
     providers: dict[str, str] = {}
     """Stage name to distribution, where two distributions provide a stage of one name."""
+    plugins: Plugins = Plugins()
     engine: Engine = Engine()
     export: Export = Export()
     reference_catalogue: str | None = None
-    """A local catalogue (FITS, VOTable, Parquet or CSV with ra, dec, peak_flux) to compare with."""
+    """A local catalogue to compare with: FITS, VOTable, Parquet or CSV with `ra` and `dec` in deg and
+    `peak_flux`, in Jy/beam unless the column says its unit; upper and lower case are the same."""
     truth: str | None = None
-    """A local catalogue of what was injected, for completeness and reliability."""
+    """A local catalogue of what was injected, for completeness and reliability: `ra` and `dec`, and
+    `snr` or `peak_flux`, as above. `local_rms` (Jy/beam) and `extent` (arcsec) are used if there."""
     seed: int = 0
     """Seed of every random step."""
     out: str = Field(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")
@@ -113,7 +127,8 @@ class ReleaseConfig(Section):
 class LoadedConfig(BaseModel):
     """A checked configuration with its paths made absolute.
 
-    ``out`` is an absolute path or a URL; ``base`` is the folder that relative paths start from.
+    ``out`` is an absolute path or a URL; ``base`` is the folder that relative paths start from;
+    ``settings`` came from the command line and are in ``release`` already.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,3 +137,4 @@ class LoadedConfig(BaseModel):
     base: Path
     out: str
     source: str
+    settings: tuple[str, ...] = ()

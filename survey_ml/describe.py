@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -48,7 +48,9 @@ def to_yaml(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("...").strip()
 
 
-def render_template(stages: dict[str, type[BaseModel]], *, name: str = "my-release") -> str:
+def render_template(
+    stages: dict[str, type[BaseModel]], *, name: str = "my-release", fields: Sequence[str] = ("*.fits",)
+) -> str:
     """Write a release YAML with every key explained.
 
     Parameters
@@ -57,13 +59,16 @@ def render_template(stages: dict[str, type[BaseModel]], *, name: str = "my-relea
         Stage name to its options, in the order to show; the first is the one that is asked for.
     name : str
         Name of the release.
+    fields : sequence of str
+        Its images.
 
     Returns
     -------
     str
         A valid YAML. ``# `` begins an explanation, ``#key:`` a key with its default.
     """
-    required = {"name": name, "fields": '["*.fits"]', "out": name}
+    quoted = ", ".join(f'"{pattern}"' for pattern in fields)
+    required = {"name": name, "fields": f"[{quoted}]", "out": name}
     lines = [
         "# A release for survey-ml. Lines that begin with '#' and a key hold its default: take the '#'",
         "# away to change it. Relative paths are relative to this file.",

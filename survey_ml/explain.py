@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -112,13 +112,23 @@ def _word(item: Any, path: Path, model: type[BaseModel], stage: str) -> tuple[st
         choice = ", ".join(allowed) or "none: it has no options"
         return f"unknown key {key} of {owner}{suggest(key, allowed)}", f"allowed keys: {choice}"
     if item["type"] == "missing" and isinstance(path[-1], int):
-        return f"{owner} has too few values; given {describe(item['input'])}", _help(model, path)
+        needed = _count_values(model, path[:-1])
+        few = f"has too few values{f': {needed} are needed' if needed else ''}"
+        return f"{owner} {few}; given {describe(item['input'])}", _help(model, path)
     if item["type"] == "missing":
         return f"key {key} of {owner} is missing", f"add {key}: {_help(model, path)}".rstrip(": ")
     message = item["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     name = f"{dotted(path)} of stage {stage}" if stage else dotted(path) or "the document"
     return f"{name}: {message}; given {describe(item['input'])}", _help(model, path)
+
+
+def _count_values(model: type[BaseModel], path: Path) -> int:
+    """Return how many values the list at ``path`` takes; 0 when any number."""
+    field = _model_at(model, path[:-1]).model_fields.get(str(path[-1])) if path else None
+    kinds = [field.annotation, *get_args(field.annotation)] if field else []
+    fixed = [get_args(kind) for kind in kinds if get_origin(kind) is tuple]
+    return len(fixed[0]) if fixed and Ellipsis not in fixed[0] else 0
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
+    from survey_ml.zenithal import Zenithal
+
 
 @dataclass(frozen=True)
 class Window:
@@ -108,8 +110,19 @@ class Field:
         return WCS(self.header.encode("ascii"), naxis=2)
 
     @cached_property
+    def sky(self) -> Zenithal | WCS:
+        """Where pixels lie on the sky: in closed form where there is one, else as `wcs`."""
+        from survey_ml.zenithal import parse_cards, read_zenithal
+
+        return read_zenithal(parse_cards(self.header)) or self.wcs
+
+    @cached_property
     def pixel_scale(self) -> float:
         """Geometric-mean pixel side in arcsec at the reference pixel."""
+        from survey_ml.zenithal import Zenithal
+
+        if isinstance(self.sky, Zenithal):
+            return self.sky.pixel_area**0.5 * 3600.0
         from astropy.wcs.utils import proj_plane_pixel_area
 
         return float(proj_plane_pixel_area(self.wcs) ** 0.5 * 3600.0)

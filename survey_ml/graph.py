@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from survey_ml.allowed import allowing
 from survey_ml.config import LoadedConfig
 from survey_ml.errors import GraphError, PluginError
 from survey_ml.explain import Path as KeyPath
@@ -153,13 +154,17 @@ class Graph:
 
 def build_graph(config: LoadedConfig, registry: Registry | None = None) -> Graph:
     """Build the graph of a loaded configuration; see `Graph.build`."""
-    from survey_ml.loader import find_lines
+    from survey_ml.loader import find_places
 
+    if registry is None:
+        with allowing(config.release.plugins.allow):
+            registry = get_manager()
+    locate = find_places(config.source, config.settings)
     return Graph.build(
         config.release.stages,
-        registry or get_manager(),
+        registry,
         config.release.providers,
-        locate=lambda path: find_lines(config.source)(("stages", *path)),
+        locate=lambda path: locate(("stages", *path)),
         base=config.base,
     )
 

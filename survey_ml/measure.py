@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.collection import collect_seldom
 from survey_ml.errors import ConfigError, WindowTooSmallError
 from survey_ml.field import Field, Tile, split_tiles
 from survey_ml.padding import find_padding
@@ -19,6 +20,7 @@ ROW_IDS = {"components": "component_id", "inverted": "component_id", "sources": 
 """Column that a table is ordered by, so that the tiling does not show."""
 
 
+@collect_seldom()
 def measure_image(
     image: NDArray[np.floating],
     field: Field,

@@ -8,27 +8,27 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import pluggy
 
 from survey_ml import __version__, builtin, hookspecs
+from survey_ml.allowed import ONLY, NotAllowed, identify, release_list, select, split_names
+from survey_ml.allowed import normalise as _normal
 from survey_ml.errors import ConfigError, PluginError
 from survey_ml.explain import suggest
 from survey_ml.hookspecs import GROUP, PROJECT, CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
-from survey_ml.specs import Spec, find_faults
+from survey_ml.specs import Spec, check_api, find_faults
 from survey_ml.stage import StageSpec
 
 BUILTINS: tuple[ModuleType, ...] = (builtin,)
 STRICT = "SURVEY_ML_STRICT"
 """Set to 1, a broken plugin is an error instead of an entry in a list."""
-ONLY = "SURVEY_ML_PLUGINS"
-"""Comma-separated plugin or distribution names to load; empty loads none but the built-in."""
 
 _HOOKS: dict[str, type[Spec]] = {
     "survey_ml_stages": StageSpec,
@@ -37,6 +37,9 @@ _HOOKS: dict[str, type[Spec]] = {
     "survey_ml_report_panels": PanelSpec,
     "survey_ml_commands": CommandSpec,
 }
+
+Fault = Literal["absent", "import", "hook", "api", "spec", "clash"]
+"""What part of the contract something broken breaks."""
 
 SpecT = TypeVar("SpecT", StageSpec, ReaderSpec, ExporterSpec, PanelSpec, CommandSpec)
 
@@ -60,6 +63,7 @@ class Broken:
     version: str
     cause: str
     trace: str = ""
+    kind: Fault = "spec"
 
 
 @dataclass
@@ -70,6 +74,8 @@ class Registry:
     broken: list[Broken] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
     """Every plugin that loaded, the built-in one first."""
+    not_allowed: list[NotAllowed] = field(default_factory=list)
+    """Plugins that are installed and were not imported, because a list leaves them out."""
 
     def stages(self, providers: Mapping[str, str] | None = None) -> list[StageSpec]:
         """Return one spec a stage name, sorted; names that two distributions contend for are left out.
@@ -99,6 +105,8 @@ class Registry:
             names = sorted({spec.name for spec, _ in self._of(StageSpec)} - {"ingest"})
             lost = [b for b in self.broken if b.name == name or f"stage {name}:" in b.cause]
             cause = f"; plugin {lost[0].distribution} is broken: {lost[0].cause}" if lost else ""
+            if self.not_allowed:
+                cause += "; " + "; ".join(f"plugin {n.distribution} is {n.cause}" for n in self.not_allowed)
             raise ConfigError(
                 f"there is no stage {name}{suggest(name, names)}{cause}",
                 f"stages: {', '.join(names)}; `survey-ml plugins` lists where they come from",
@@ -165,20 +173,32 @@ def get_manager() -> Registry:
     PluginError
         When a plugin is broken and ``SURVEY_ML_STRICT=1``.
     """
-    return _find(os.environ.get(STRICT, "") not in ("", "0"), os.environ.get(ONLY), tuple(sys.path))
+    return _find(is_strict(), os.environ.get(ONLY), release_list(), tuple(sys.path))
+
+
+def is_strict() -> bool:
+    """Say whether a broken plugin is an error, as ``SURVEY_ML_STRICT=1`` asks for."""
+    return os.environ.get(STRICT, "") not in ("", "0")
 
 
 def has_third_parties() -> bool:
-    """Say whether any plugin is installed, without loading one."""
-    return bool(_select(entry_points(group=GROUP), os.environ.get(ONLY))[0])
+    """Say whether any plugin is installed and allowed, without loading one."""
+    found = entry_points(group=GROUP)
+    return bool(select(found, split_names(os.environ.get(ONLY)), release_list()).chosen)
 
 
 @lru_cache(maxsize=4)
-def _find(strict: bool, only: str | None, path: tuple[str, ...]) -> Registry:
-    return load_plugins(entry_points(group=GROUP), only=only, strict=strict)
+def _find(strict: bool, only: str | None, allow: tuple[str, ...] | None, path: tuple[str, ...]) -> Registry:
+    return load_plugins(entry_points(group=GROUP), only=only, allow=allow, strict=strict)
 
 
-def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict: bool = False) -> Registry:
+def load_plugins(
+    found: Iterable[EntryPoint],
+    *,
+    only: str | None = None,
+    allow: Sequence[str] | None = None,
+    strict: bool = False,
+) -> Registry:
     """Load the built-in and the given plugins and check what they announce.
 
     Parameters
@@ -186,7 +206,9 @@ def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict
     found : iterable of EntryPoint
         Entry points of third parties, in any order.
     only : str, optional
-        Comma-separated names to load; None loads all.
+        Comma-separated names to load, as an operator gives them; None loads all.
+    allow : sequence of str, optional
+        Names that a release allows; None allows all. A plugin must be in both.
     strict : bool
         Raise when anything is broken.
 
@@ -203,10 +225,14 @@ def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict
         name = manager.register(module)
         assert name is not None
         origins[name] = Origin("survey-ml", __version__, module.__name__.rpartition(".")[2], True)
-    selected, missing = _select(found, only)
-    registry.broken += [Broken(name, "", "", f"named in {ONLY} but not installed") for name in missing]
-    for entry in selected:
-        origin = _origin(entry)
+    selection = select(found, split_names(only), allow)
+    registry.not_allowed = list(selection.not_allowed)
+    registry.broken += [
+        Broken(name, "", "", f"named in {where} but not installed", kind="absent")
+        for name, where in selection.missing
+    ]
+    for entry in selection.chosen:
+        origin = Origin(*identify(entry))
         name = f"{origin.distribution}:{origin.plugin}"
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a print must not spoil --json
@@ -219,10 +245,11 @@ def load_plugins(found: Iterable[EntryPoint], *, only: str | None = None, strict
         except BaseException as error:
             if manager.has_plugin(name):
                 manager.unregister(name=name)
-            registry.broken.append(_broken(origin, error))
+            kind: Fault = "hook" if isinstance(error, pluggy.PluginValidationError) else "import"
+            registry.broken.append(_broken(origin, error, kind))
             continue
         registry.broken += [
-            Broken(origin.plugin, origin.distribution, origin.version, fault) for fault in faults
+            Broken(origin.plugin, origin.distribution, origin.version, fault, kind="hook") for fault in faults
         ]
     registry.origins = list(origins.values())
     _collect(manager, origins, registry)
@@ -259,31 +286,11 @@ def load_factory(path: str, origin: str = "") -> Any:
     return found
 
 
-def _select(found: Iterable[EntryPoint], only: str | None) -> tuple[list[EntryPoint], list[str]]:
-    """Return the entry points to load, sorted, and the names in ``only`` that nobody has."""
-    entries = sorted(found, key=lambda entry: _origin(entry))
-    if only is None:
-        return entries, []
-    wanted = {_normal(name): name.strip() for name in only.split(",") if name.strip()}
-    chosen = [e for e in entries if wanted.keys() & {_normal(e.name), _normal(_origin(e).distribution)}]
-    known = {_normal(name) for e in chosen for name in (e.name, _origin(e).distribution)}
-    return chosen, [name for key, name in wanted.items() if key not in known]
-
-
-def _origin(entry: EntryPoint) -> Origin:
-    dist = entry.dist
-    return Origin(dist.name if dist else "unknown", dist.version if dist else "", entry.name)
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(".", "-")
-
-
-def _broken(origin: Origin, error: BaseException, what: str = "") -> Broken:
+def _broken(origin: Origin, error: BaseException, kind: Fault, what: str = "") -> Broken:
     cause = f"{what}{type(error).__name__}: {error}"
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     trace = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
-    return Broken(origin.plugin, origin.distribution, origin.version, cause, trace)
+    return Broken(origin.plugin, origin.distribution, origin.version, cause, trace, kind)
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> Iterator[str]:
@@ -315,7 +322,7 @@ def _collect(manager: pluggy.PluginManager, origins: Mapping[str, Origin], regis
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                registry.broken.append(_broken(origin, error, f"{hook}: "))
+                registry.broken.append(_broken(origin, error, "hook", f"{hook}: "))
                 continue
             spec: Any
             for spec in given:
@@ -323,20 +330,28 @@ def _collect(manager: pluggy.PluginManager, origins: Mapping[str, Origin], regis
                 if faults:
                     name = getattr(spec, "name", "?") if isinstance(spec, kind) else "?"
                     cause = f"{_word(kind)} {name}: " + "; ".join(faults)
-                    registry.broken.append(Broken(origin.plugin, origin.distribution, origin.version, cause))
+                    broken = Broken(
+                        origin.plugin, origin.distribution, origin.version, cause, "", _kind(spec)
+                    )
+                    registry.broken.append(broken)
                 else:
                     registry.offers.append((spec, origin))
 
 
-def _list_faults(spec: Any, kind: type, origin: Origin) -> list[str]:
+def _list_faults(spec: Any, kind: type[Any], origin: Origin) -> list[str]:
     """Return what is wrong with a spec; one that cannot even be looked at is wrong."""
     if not isinstance(spec, kind):
         return [f"it must return a list of {kind.__name__}, with a {type(spec).__name__} in it"]
     try:
-        return list(find_faults(spec, builtin=origin.builtin))
+        return list(find_faults(cast("Spec", spec), builtin=origin.builtin))
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         return [f"it cannot be read ({cause}); reads and writes are tuples of products"]
+
+
+def _kind(spec: Any) -> Fault:
+    """Say what part of the contract a faulty spec breaks: its version is looked at first."""
+    return "api" if isinstance(spec, Spec) and any(check_api(spec.api)) else "spec"
 
 
 def _word(kind: type) -> str:
@@ -356,5 +371,6 @@ def _drop_clashes(registry: Registry) -> None:
             others = sorted({o.distribution for _, o in offers if o != origin}) or [origin.distribution]
             if len(offers) > 1 and not origin.builtin:
                 cause = f"{_word(kind)} {name}: also provided by {', '.join(others)}"
-                registry.broken.append(Broken(origin.plugin, origin.distribution, origin.version, cause))
+                broken = Broken(origin.plugin, origin.distribution, origin.version, cause, kind="clash")
+                registry.broken.append(broken)
                 registry.offers = [offer for offer in registry.offers if offer[0] is not spec]

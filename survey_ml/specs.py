@@ -29,14 +29,15 @@ def find_faults(spec: Spec, *, builtin: bool = False) -> Iterator[str]:
         yield f"the name {spec.name!r} must be lower-case letters, digits and '_', starting with a letter"
     if not (isinstance(spec.factory, str) and FACTORY.fullmatch(spec.factory)):
         yield f"factory {spec.factory!r} must have the form 'package.module:Class'"
-    yield from _check_api(spec.api)
+    yield from check_api(spec.api)
     if isinstance(spec, ReaderSpec) and not _is_suffixes(spec.suffixes):
         yield f"suffixes {spec.suffixes!r} must be a tuple of file name ends such as ('.fits',)"
     if isinstance(spec, StageSpec):
         yield from _check_stage(spec, builtin)
 
 
-def _check_api(api: Any) -> Iterator[str]:
+def check_api(api: Any) -> Iterator[str]:
+    """Yield what is wrong with the version of the contract that a spec names."""
     if not (isinstance(api, tuple) and len(api) == 2 and all(isinstance(part, int) for part in api)):
         yield f"api {api!r} must be a pair of integers such as {API}"
         return

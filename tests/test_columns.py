@@ -81,3 +81,11 @@ def test_columns_written_follows_the_rows_of_an_unknown_table():
     }
     with pytest.raises(PluginError, match="complex"):
         columns_written(table("other"), {"z": np.zeros(2, dtype=complex)})
+
+
+@pytest.mark.parametrize("name", table_names())
+def test_a_table_has_one_main_column_of_a_kind(name):
+    """Readers take the one identifier, position and flux marked as main; two of a kind confuse them."""
+    main = [column.ucd for column in columns_of(name) if column.ucd.endswith("meta.main")]
+    assert main.count("meta.id;meta.main") == 1
+    assert len(set(main)) == len(main)

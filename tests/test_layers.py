@@ -12,9 +12,21 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "survey_ml"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-CONTRACTS = {"compiled", "errors", "products", "field", "padding", "stage", "hookspecs", "config", "columns"}
-DISCOVERY = {"explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
-ROOMS = {"stages", "validation", "simulation", "data", "engine", "export", "report", "cli"}
+CONTRACTS = {
+    "collection",
+    "compiled",
+    "errors",
+    "products",
+    "field",
+    "padding",
+    "stage",
+    "hookspecs",
+    "config",
+    "columns",
+    "zenithal",
+}
+DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
+ROOMS = {"stages", "validation", "simulation", "data", "engine", "conformance", "export", "report", "cli"}
 
 ALLOWED = {
     "contracts": CONTRACTS,
@@ -25,6 +37,7 @@ ALLOWED = {
     "engine": CONTRACTS | DISCOVERY | {"data", "engine", "export", "report"},
     "export": CONTRACTS | DISCOVERY | {"data", "validation", "export"},
     "report": CONTRACTS | DISCOVERY | {"data", "validation", "export", "report"},
+    "conformance": CONTRACTS | DISCOVERY | {"simulation", "data", "engine", "conformance"},
     "cli": CONTRACTS | DISCOVERY | ROOMS,
     "measure": CONTRACTS | DISCOVERY,
     "__init__": {"data"},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from survey_ml.document import MAX_BYTES, parse_yaml
 from survey_ml.errors import ConfigError
+from survey_ml.graph import build_graph
 from survey_ml.loader import apply_settings, config_for_images, load_config
 
 FIRST = """\
@@ -112,7 +114,7 @@ def test_every_problem_is_named_with_its_line(write):
         "release.yaml:2: key path of fields[0] is missing",
         "release.yaml:2: unknown key pth of fields[0]; did you mean path?",
         "release.yaml:2: fields[1]: input should be a valid string; given 7 (int)",
-        "release.yaml:4: defaults.beam_arcsec has too few values; given [5.4, 5.4] (list)",
+        "release.yaml:4: defaults.beam_arcsec has too few values: 3 are needed; given [5.4, 5.4] (list)",
         "release.yaml:5: unknown key freqency_hz of defaults; did you mean frequency_hz?",
         "release.yaml:6: tiling.core_px: input should be greater than 0; given -3 (int)",
         "release.yaml:7: engine.kind: input should be 'ray' or 'local'; given 'rey' (str)",
@@ -188,6 +190,27 @@ def test_settings_win_over_the_file(write):
     assert config.release.seed == 3
     assert config.release.engine.kind == "local"
     assert config.release.defaults.frequency_hz == 1.4e9
+
+
+def test_a_wrong_setting_is_named_as_it_was_given(write):
+    path = write(FIRST)
+    for settings, words in (
+        (["tiling.core_px=-1"], "--set tiling.core_px: tiling.core_px: input should be greater than 0"),
+        (["tiling.core_pix=1"], "--set tiling.core_pix: unknown key core_pix of tiling"),
+        (["defaults.beam_arcsec=[5, 5]"], "--set defaults.beam_arcsec: defaults.beam_arcsec has too few"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            load_config(path, settings=settings)
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            config_for_images(["a.fits"], "out", settings=settings)
+    config = load_config(path, settings=["extraction.seed_snt=6"])
+    with pytest.raises(ConfigError) as caught:
+        build_graph(config)
+    assert caught.value.message.startswith("--set extraction.seed_snt: unknown key seed_snt of stage")
+    assert "did you mean seed_snr" in caught.value.message
+    config = load_config(write(FIRST.replace("seed_snr", "seed_snt")), settings=["extraction.flood_snr=2"])
+    with pytest.raises(ConfigError, match=r"^release\.yaml:6: unknown key seed_snt"):
+        build_graph(config)
 
 
 def test_a_setting_without_stages_keeps_the_default_stage():

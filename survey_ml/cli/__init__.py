@@ -9,6 +9,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run ``survey-ml`` and leave with its exit code: 0 all well, 1 some set aside, 2 nothing done."""
     import sys
 
-    from survey_ml.cli.group import call
+    from survey_ml.collection import collect_seldom
 
-    sys.exit(call(list(sys.argv[1:] if args is None else args)))
+    with collect_seldom():
+        from survey_ml.cli.group import call
+
+        sys.exit(call(list(sys.argv[1:] if args is None else args)))

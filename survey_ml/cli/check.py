@@ -11,14 +11,17 @@ from survey_ml.cli.configuration import YAML_SUFFIXES, configuration_options, lo
 from survey_ml.cli.group import debug_option
 from survey_ml.cli.output import (
     format_bytes,
+    format_count,
     format_seconds,
     format_table,
     json_option,
     json_output,
     print_set_aside,
+    shorten_list,
 )
 
 if TYPE_CHECKING:
+    from survey_ml.cli.estimate import Cost
     from survey_ml.data.inputs import Source
     from survey_ml.errors import SetAside
     from survey_ml.graph import Graph
@@ -60,7 +63,7 @@ def check(
             click.echo(graph.to_mermaid())
             return
         sources, aside = find_sources(config, registry.readers())
-        cost = estimate_cost(config, graph, [source.field for source in sources])
+        cost = estimate_cost(config, graph, [source.field for source in sources]) if sources else None
         emit(_describe(config.release.name, config.out, graph, sources, aside, cost))
     if not as_json:
         _print(graph, sources, aside, cost)
@@ -68,7 +71,7 @@ def check(
 
 
 def _describe(
-    name: str, out: str, graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], cost: Any
+    name: str, out: str, graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], cost: Cost | None
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -93,7 +96,7 @@ def _describe(
     }
 
 
-def _print(graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], cost: Any) -> None:
+def _print(graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], cost: Cost | None) -> None:
     shown = sources[:20]
     rows = [
         (
@@ -110,22 +113,24 @@ def _print(graph: Graph, sources: Sequence[Source], aside: Sequence[SetAside], c
     if rows:
         click.echo(format_table(("field", "pixels", "beam / arcsec", "pixel / arcsec", "MHz"), rows))
     if len(sources) > len(shown):
-        click.echo(f"... and {len(sources) - len(shown)} more fields")
+        click.echo(f"... and {format_count(len(sources) - len(shown), 'more field')}")
     noted: dict[str, list[str]] = {}
     for source in sources:
         for note in source.notes:
             noted.setdefault(note, []).append(source.field.name)
     for note, names in noted.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        click.echo(f"note: field {', '.join(names[:3])}{more}: {note}")
-    click.echo("\nstages:")
+        what = "field" if len(names) == 1 else "fields"
+        click.echo(f"note: {what} {shorten_list(names)}: {note}")
+    click.echo("\nstages:" if sources else "stages:")
     click.echo("  " + graph.to_text().replace("\n", "\n  "))
-    click.echo(
-        f"\n{len(sources)} fields, {cost['megapixels']:.1f} Mpx, {cost['tiles']} tiles, "
-        f"{cost['units']} units of work"
-        f"\nabout {format_bytes(cost['disk'])} on disk, {format_bytes(cost['memory'])} of memory with "
-        f"{cost['workers']} workers, {format_seconds(cost['seconds'])} ({cost['basis']})"
-    )
+    if cost is not None:
+        click.echo(
+            f"\n{format_count(len(sources), 'field')}, {cost['megapixels']:.1f} Mpx, "
+            f"{format_count(cost['tiles'], 'tile')}, {format_count(cost['units'], 'unit of work')}"
+            f"\nabout {format_bytes(cost['disk'])} on disk, {format_bytes(cost['memory'])} of memory with "
+            f"{format_count(cost['workers'], 'worker')}, {format_seconds(cost['seconds'])} ({cost['basis']})"
+        )
     print_set_aside(aside)
     if aside:
-        click.echo(f"{len(aside)} of {len(sources) + len(aside)} fields cannot be processed", err=True)
+        total = len(sources) + len(aside)
+        click.echo(f"{len(aside)} of {format_count(total, 'field')} cannot be processed", err=True)

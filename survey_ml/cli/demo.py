@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from survey_ml.cli.group import debug_option
-from survey_ml.cli.output import format_seconds, format_table, json_option, json_output, print_set_aside
+from survey_ml.cli.output import (
+    format_count,
+    format_seconds,
+    format_table,
+    json_option,
+    json_output,
+    print_set_aside,
+)
 
 if TYPE_CHECKING:
     from survey_ml.config import LoadedConfig
@@ -48,7 +55,7 @@ def demo(
         from survey_ml.engine.run import run_release
         from survey_ml.loader import load_config
 
-        say(f"making {fields} fields of {size} x {size} px in {out}")
+        say(f"making {format_count(fields, 'field')} of {size} x {size} px in {out}")
         path = make_demo_release(Path(out), seed=seed, size=size, n_fields=fields)
         config = load_config(path, engine=engine)
         say(f"survey-ml run {path}  (on {config.release.engine.kind})")
@@ -114,7 +121,7 @@ def count_made(out: str) -> dict[str, str]:
         elif not commit.tables:
             count.update({name.replace("_", " ") + "s": 1 for name in commit.summaries})
     return {
-        stage: ", ".join(f"{number} {name}" for name, number in count.items())
+        stage: ", ".join(f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in count.items())
         for stage, count in rows.items()
     }
 
@@ -126,6 +133,8 @@ def _describe(path: Path, result: RunResult, scores: list[dict[str, Any]], made:
 
 
 def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> None:
+    from survey_ml.data.sample import describe_shift
+
     rows = [
         (row.name, row.tiles, row.done, format_seconds(row.seconds), made.get(row.name, ""))
         for row in result.stages
@@ -141,10 +150,12 @@ def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: di
         )
         for score in scores
     ]
-    click.echo("\nagainst the truth\n" + format_table(("S/N", "completeness", "reliability"), lines))
+    click.echo("\nsources against the truth\n" + format_table(("S/N", "completeness", "reliability"), lines))
     click.echo(
         f"\n{format_seconds(result.seconds)} in all. What to open:"
         f"\n  {result.out}/report.html (in a browser)"
         f"\n  {result.out}/catalogue/ (sources.vot in TOPCAT or Aladin, sources.reg in DS9)"
         f"\n  {path} (change something, then: survey-ml run {path})"
+        "\nThe report counts components against the truth. The reference catalogue is off on purpose: "
+        f"\n{describe_shift()}."
     )

@@ -12,16 +12,25 @@ from pydantic import BaseModel
 from survey_ml.cli.group import debug_option
 from survey_ml.errors import ConfigError
 
+PATTERNS = ("*.fits", "*.fits.fz", "*.fits.gz", "*.fit", "*.FITS")
+"""Images that are looked for beside the YAML; a pattern that matches nothing would be set aside."""
+
 
 @click.command()
 @click.argument("path", default="release.yaml", type=click.Path(dir_okay=False, path_type=Path))
 @debug_option
 def init(path: Path) -> None:
-    """Write a commented release YAML to PATH (release.yaml); a file that is there is left alone."""
+    """Write a commented release YAML to PATH (release.yaml); a file that is there is left alone.
+
+    Its `fields` name the FITS images that lie beside it.
+    """
     from survey_ml.describe import render_template
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.absolute().parent.name).strip("-._") or "my-release"
-    text = render_template(find_options(["extraction", "noise"]), name=f"{name}-release")
+    images = [pattern for pattern in PATTERNS if any(path.absolute().parent.glob(pattern))]
+    text = render_template(
+        find_options(["extraction", "noise"]), name=f"{name}-release", fields=images or PATTERNS[:1]
+    )
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

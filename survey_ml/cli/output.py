@@ -10,9 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from survey_ml.errors import SetAside
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
@@ -104,17 +107,39 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def print_set_aside(items: Sequence[Any]) -> None:
-    """Name what was left out, why, and what to do, on standard error."""
+def format_count(number: int, noun: str) -> str:
+    """Write a number of things: ``1 field``, ``2 fields``."""
+    first, space, rest = noun.partition(" ")
+    return f"{number} {first}{'' if number == 1 else 's'}{space}{rest}"
+
+
+def shorten_list(names: Sequence[str], most: int = 3) -> str:
+    """Write a list of names, at most ``most`` of them and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def print_set_aside(items: Sequence[SetAside]) -> None:
+    """Name what was left out, why, and what to do, on standard error; what is alike on one line."""
+    groups: dict[tuple[str, str, str], list[SetAside]] = {}
     for item in items:
-        place = ", ".join(
-            f"{kind} {name}"
-            for kind, name in (("field", item.field), ("tile", item.tile), ("stage", item.stage))
-            if name
-        )
-        click.echo(f"set aside: {place}: {item.cause}", err=True)
-        if item.hint:
-            click.echo(f"  hint: {item.hint}", err=True)
+        groups.setdefault((item.stage, item.cause, item.hint), []).append(item)
+    for (stage, cause, hint), same in groups.items():
+        fields = list(dict.fromkeys(item.field for item in same))
+        tiles = [item.tile for item in same if item.tile]
+        if len(fields) == 1:
+            parts = [f"field {fields[0]}"]
+            if tiles:
+                one = len(tiles) == 1
+                parts += [f"tile {tiles[0]}" if one else f"{len(tiles)} tiles ({shorten_list(tiles)})"]
+        else:
+            what = f"{format_count(len(tiles), 'tile')} of " if tiles else ""
+            parts = [f"{what}{len(fields)} fields ({shorten_list(fields)})"]
+        if stage:
+            parts.append(f"stage {stage}")
+        click.echo(f"set aside: {', '.join(parts)}: {cause}", err=True)
+        if hint:
+            click.echo(f"  hint: {hint}", err=True)
 
 
 def _show(value: Any) -> str:

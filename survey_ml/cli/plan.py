@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from survey_ml.cli.configuration import configuration_options, load
+from survey_ml.cli.configuration import (
+    configuration_options,
+    find_release,
+    load,
+    may_be_release,
+    reopen,
+)
 from survey_ml.cli.group import debug_option
-from survey_ml.cli.output import format_table, json_option, json_output, print_set_aside
+from survey_ml.cli.output import format_count, format_table, json_option, json_output, print_set_aside
 
 if TYPE_CHECKING:
     from survey_ml.engine.plan import Plan
@@ -32,10 +38,15 @@ def plan(
 ) -> None:
     """Show what a run would do, tile by stage, and why; nothing is done or written.
 
+    The folder or URL of a release means its configuration as last run.
+
     done; todo (never done, or damaged); stale (code, option or input changed); quarantined (killed
     its worker again and again); aside (cannot be processed); waiting (needs one of these).
     """
-    config = load(paths, out, engine, settings)
+    if out is None and len(paths) == 1 and may_be_release(paths[0]):
+        config = reopen(find_release(paths[0]), settings, engine)
+    else:
+        config = load(paths, out, engine, settings)
     with json_output(as_json) as emit:
         from survey_ml.engine.run import plan_release
 
@@ -84,5 +95,6 @@ def _print(found: Plan, tiles: bool) -> None:
             click.echo(f"{stage}: {number} {state}: {reason}")
     counts = found.counts
     todo = counts["todo"] + counts["stale"]
-    click.echo(f"{todo} of {len(found)} units of work would be done" if todo else "nothing would be done")
+    total = format_count(len(found), "unit of work")
+    click.echo(f"{todo} of {total} would be done" if todo else "nothing would be done")
     print_set_aside(found.set_aside)

@@ -8,28 +8,49 @@ from typing import Any
 import click
 
 from survey_ml.cli.group import debug_option
+from survey_ml.cli.kit import check, new
 from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
 from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
-from survey_ml.plugins import Registry, get_manager
+from survey_ml.plugins import Broken, Registry, get_manager, is_strict
 from survey_ml.products import Product
 from survey_ml.stage import StageSpec
 
 
-@click.command()
-@click.option("--verbose", "-v", is_flag=True, help="Show where broken plugins fail.")
+@click.group(invoke_without_command=True)
+@click.option("--release", metavar="RELEASE.yaml", help="Show what this release may use.")
+@click.option("--verbose", "-v", is_flag=True, help="Import all that plugins name, and show where they fail.")
 @json_option
 @debug_option
-def plugins(verbose: bool, as_json: bool) -> None:
-    """List stages, formats, report panels and commands, where they come from, and what is broken."""
+@click.pass_context
+def plugins(ctx: click.Context, release: str | None, verbose: bool, as_json: bool) -> None:
+    """List stages, formats, report panels and commands, where they come from, and what is broken.
+
+    Plain listing imports only what plugins announce; --verbose also imports their classes and
+    functions, each in a process of its own. `new` writes a plugin to start from, `check` says
+    whether one keeps the contract.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if release is not None:
+        from survey_ml.cli.configuration import load
+
+        load([release], None)
     registry = get_manager()
     with json_output(as_json) as emit:
-        emit(describe(registry))
+        broken = registry.broken
+        if verbose:
+            from survey_ml.cli.factories import try_factories
+
+            broken = [*broken, *try_factories(registry)]
+        emit(describe(registry, broken))
     if not as_json:
-        _print(registry, verbose)
+        _print(registry, broken, verbose)
+    if is_strict() and broken:
+        ctx.exit(2)
 
 
-def describe(registry: Registry) -> dict[str, Any]:
-    """Return all that is installed as plain values."""
+def describe(registry: Registry, broken: Sequence[Broken]) -> dict[str, Any]:
+    """Return all that is installed, and what is broken, as plain values."""
     kinds: dict[str, Sequence[ReaderSpec | ExporterSpec | PanelSpec | CommandSpec]] = {
         "readers": registry.readers(),
         "exporters": registry.exporters(),
@@ -51,7 +72,8 @@ def describe(registry: Registry) -> dict[str, Any]:
             ]
             for kind, specs in kinds.items()
         },
-        "broken": registry.broken,
+        "broken": broken,
+        "not_allowed": registry.not_allowed,
     }
 
 
@@ -88,7 +110,7 @@ def _describe_product(product: Product) -> dict[str, Any]:
     }
 
 
-def _print(registry: Registry, verbose: bool) -> None:
+def _print(registry: Registry, broken: Sequence[Broken], verbose: bool) -> None:
     header = ("stage", "version", "from", "scope", "reads", "writes", "cpus", "gpus", "memory")
     rows = []
     for spec in _list_stages(registry):
@@ -115,12 +137,21 @@ def _print(registry: Registry, verbose: bool) -> None:
             click.echo()
             lines = [(name, f"{o.distribution} {o.version}", text) for name, o, text in more]
             click.echo(format_table((title, "from", "summary"), lines))
-    if registry.broken:
+    if registry.not_allowed:
+        click.echo("\nnot allowed:")
+    for left in registry.not_allowed:
+        whence = f"{left.distribution} {left.version}".strip()
+        click.echo(f"  {left.name} ({whence}): {left.cause.removeprefix('not allowed: ')}")
+    if broken:
         click.echo("\nbroken:")
-    for broken in registry.broken:
-        whence = f"{broken.distribution} {broken.version}".strip() or "no distribution"
-        click.echo(f"  {broken.name} ({whence}): {broken.cause}")
-        if verbose and broken.trace:
-            click.echo("    " + broken.trace.rstrip().replace("\n", "\n    "))
-    if registry.broken and not verbose:
+    for one in broken:
+        whence = f"{one.distribution} {one.version}".strip() or "no distribution"
+        click.echo(f"  {one.name} ({whence}): {one.cause}")
+        if verbose and one.trace:
+            click.echo("    " + one.trace.rstrip().replace("\n", "\n    "))
+    if broken and not verbose:
         click.echo("  `survey-ml plugins --verbose` shows where they fail")
+
+
+plugins.add_command(new)
+plugins.add_command(check)

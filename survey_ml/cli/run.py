@@ -8,7 +8,14 @@ import click
 
 from survey_ml.cli.configuration import configuration_options, load
 from survey_ml.cli.group import debug_option
-from survey_ml.cli.output import format_seconds, format_table, json_option, json_output, print_set_aside
+from survey_ml.cli.output import (
+    format_count,
+    format_seconds,
+    format_table,
+    json_option,
+    json_output,
+    print_set_aside,
+)
 
 if TYPE_CHECKING:
     from survey_ml.engine.run import RunResult
@@ -75,8 +82,10 @@ def print_result(result: RunResult) -> None:
     """Print a line a stage, what was made, and what to open."""
     rows = [(row.name, row.tiles, row.done, format_seconds(row.seconds)) for row in result.stages]
     click.echo(format_table(("stage", "tiles", "done now", "time"), rows))
+    again = f", {result.redone} of them again" if result.redone else ""
+    were = "was" if result.skipped == 1 else "were"
     click.echo(
-        f"\n{result.done} units done, {result.redone} of them again, {result.skipped} were done already, "
+        f"\n{format_count(result.done, 'unit')} done{again}, {result.skipped} {were} done already, "
         f"{len(result.set_aside)} set aside; {format_seconds(result.seconds)}"
     )
     if result.exit_code != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ import click
 
 from survey_ml.cli.configuration import find_release
 from survey_ml.cli.group import debug_option
-from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
+from survey_ml.cli.output import format_bytes, format_count, format_table, json_option, json_output
+from survey_ml.errors import ConfigError
 
 if TYPE_CHECKING:
     from survey_ml.data.residue import Item
@@ -121,7 +123,10 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         "name": about["name"],
         "out": out,
         "fields": len(store.fields()),
-        "stages": {name: {what: count[what] for what in columns} for name, count in sorted(stages.items())},
+        "stages": {
+            name: {what: stages[name][what] for what in columns}
+            for name in order_stages(stages, about["config"]["providers"])
+        },
         "rows": dict(sorted(rows.items())),
         "verified": verify,
         "damaged": damaged,
@@ -150,6 +155,26 @@ def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     return damaged
 
 
+def order_stages(names: Iterable[str], providers: Mapping[str, str]) -> list[str]:
+    """Return stages in the order in which they run; those that are not installed any more come last."""
+    from graphlib import CycleError, TopologicalSorter
+
+    from survey_ml.plugins import get_manager
+
+    known, lost = {}, []
+    for name in sorted(names):
+        try:
+            known[name] = get_manager().stage(name, providers)
+        except ConfigError:
+            lost.append(name)
+    writers = {product.name: name for name, spec in known.items() for product in spec.writes}
+    needs = {name: [writers[p.name] for p in spec.reads if p.name in writers] for name, spec in known.items()}
+    try:
+        return [*TopologicalSorter(needs).static_order(), *lost]
+    except CycleError:
+        return [*known, *lost]
+
+
 def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again."""
     damaged = []
@@ -165,7 +190,7 @@ def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]
 
 
 def _print(found: dict[str, Any], verify: bool) -> None:
-    click.echo(f"{found['name']}: {found['fields']} fields in {found['out']}\n")
+    click.echo(f"{found['name']}: {format_count(found['fields'], 'field')} in {found['out']}\n")
     if held := found["held_by"]:
         who = f"{held['user']}@{held['host']}, process {held['pid']}, since {held['started']}"
         click.echo(f"at work: {who}, last seen {held['renewed']}: {held['command']}\n")

@@ -43,7 +43,7 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
     Raises
     ------
     InputError
-        When it cannot be read or lacks a column.
+        When it cannot be read, lacks a column, or holds text in one of those needed.
     """
     from astropy.table import Table
 
@@ -66,7 +66,14 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
         raise InputError(
             f"{path} has no column {', '.join(missing)}", f"It has {', '.join(table.colnames[:20])}."
         )
-    return {lower: _to_jansky(table[name]) for lower, name in names.items()}
+    columns = {lower: _to_jansky(table[name]) for lower, name in names.items()}
+    text = [name for name in wanted if columns[name].dtype.kind != "f"]
+    if text:
+        raise InputError(
+            f"{path}: column {', '.join(text)} holds no numbers",
+            "Write positions in degrees and fluxes as numbers.",
+        )
+    return columns
 
 
 def _read_parquet(file: Path) -> Table:

@@ -5,22 +5,36 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
-from survey_ml.data.header import Assumptions, check_beam, read_beam, read_frequency, read_plane, read_scale
+from survey_ml.data import plain
+from survey_ml.data.header import (
+    Assumptions,
+    Plane,
+    check_beam,
+    check_polarisation,
+    read_beam,
+    read_frequency,
+    read_plane,
+    read_scale,
+)
+from survey_ml.data.layout import Layout, make_layout, read_sizes
+from survey_ml.data.packing import is_gzipped, open_raw
 from survey_ml.errors import InputError
 from survey_ml.field import Field, Window
+
+if TYPE_CHECKING:  # imported where it is needed: it takes longer than a small field
+    from astropy.io import fits
 
 GZIP_LIMIT = 256 << 20
 """Bytes of a gzipped image that are unpacked in memory; it cannot be read by window."""
@@ -28,46 +42,6 @@ BAND_LIMIT = 96 << 20
 """Bytes of decompressed rows that are kept for the next tile of the same rows."""
 STRIP = 16 << 20
 """Bytes of rows that are decompressed at once when a whole band would be too large."""
-
-_PACKED = {b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"PK\x03\x04": "zip", b"\x1f\x9d": "compress",
-           b"\x28\xb5\x2f\xfd": "zstd"}  # fmt: skip
-"""How files of other compressions begin; astropy would unpack some, but not by window."""
-_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the pixels lie in the file.
-
-    Attributes
-    ----------
-    index : int
-        Number of the HDU.
-    sizes : tuple of int
-        Pixels along each FITS axis, first axis first.
-    axes : tuple of int
-        The FITS axes (from 0) along x and y.
-    offset : int
-        First byte of the data.
-    dtype : str
-        As stored.
-    scale, zero : float
-        BSCALE and BZERO.
-    blank : int or None
-        BLANK, for integers.
-    compressed : bool
-        Tile-compressed.
-    """
-
-    index: int
-    sizes: tuple[int, ...]
-    axes: tuple[int, int]
-    offset: int
-    dtype: str
-    scale: float
-    zero: float
-    blank: int | None
-    compressed: bool
 
 
 class FitsReader:
@@ -128,23 +102,7 @@ class FitsReader:
 
     @cached_property
     def _gzipped(self) -> bool:
-        """Whether the file is gzipped, by what it begins with: names may lie.
-
-        Raises
-        ------
-        InputError
-            For other compressions, and for what is no file with bytes.
-        """
-        if not self._remote and Path(self.path).exists() and not Path(self.path).is_file():
-            raise InputError(f"{self.path} is not a regular file", "Give the path of a FITS image.")
-        with self._open_raw() as file:
-            start = file.read(8)
-        for magic, program in _PACKED.items():
-            if start.startswith(magic):
-                raise InputError(
-                    f"{self.path} is compressed by {program}", f"Unpack it with {program}, or use fpack."
-                )
-        return bool(start.startswith(b"\x1f\x8b"))
+        return is_gzipped(self.path)
 
     def describe(self, defaults: Assumptions, name: str) -> tuple[Field, float]:
         """Check the header and tell what it says; no pixel is read.
@@ -169,19 +127,48 @@ class FitsReader:
             When the image cannot be used: it says why and what to do.
         """
         self.notes.clear()
+        if (found := self._find_plain()) is not None:
+            header, plane, self._layout = found
+            return self._interpret(header, plane, None, defaults, name)
         with self._open() as opened:
             index = self._find_image(opened)
             image = opened[index]
             header = image.header
-            sizes = _read_sizes(header)
-            plane = read_plane(header, sizes)
-            scale = read_scale(header, defaults.unit, self.notes)
-            beam = read_beam(header, _read_beam_table(opened, header), defaults, self.notes)
-            check_beam(beam, plane)
-            frequency = read_frequency(header, defaults.frequency_hz, self.notes)
+            sizes = read_sizes(header)
+            # The same words for the same sky however a file is stored: they are part of keys.
+            plane = plain.restate_plane(header, sizes) or read_plane(header, sizes)
             self._layout = self._read_layout(image, index, sizes, plane.axes)
-        self._check_length(self._layout)
+            return self._interpret(header, plane, _read_beam_table(opened, header), defaults, name)
+
+    def _interpret(
+        self,
+        header: Any,
+        plane: Plane,
+        beams: NDArray[np.float64] | None,
+        defaults: Assumptions,
+        name: str,
+    ) -> tuple[Field, float]:
+        """Check what a header says beside its WCS, and that the file is whole."""
+        check_polarisation(header)
+        scale = read_scale(header, defaults.unit, self.notes)
+        beam = read_beam(header, beams, defaults, self.notes)
+        check_beam(beam, plane)
+        frequency = read_frequency(header, defaults.frequency_hz, self.notes)
+        self._check_length(self._find_layout())
         return Field(name, plane.shape, plane.header, beam, frequency), scale
+
+    def _find_plain(self) -> tuple[plain.PlainHeader, Plane, Layout] | None:
+        """Read header and layout of a plain image without a FITS library; None for all others."""
+        if self._remote or self._gzipped or self.hdu not in (None, 0):
+            return None
+        header = plain.read_header(self.path)
+        sizes = None if header is None else plain.read_sizes(header)
+        if header is None or sizes is None or (plane := plain.find_plane(header, sizes)) is None:
+            return None
+        numbers = [header.get("BSCALE", 1.0), header.get("BZERO", 0.0), header.get("BLANK", 0)]
+        if not all(isinstance(number, int | float) for number in numbers):
+            return None
+        return header, plane, make_layout(header, 0, sizes, plane.axes, header.length, compressed=False)
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Return the pixels of a window in the file's unit; blank pixels are NaN.
@@ -218,6 +205,8 @@ class FitsReader:
     @contextmanager
     def _open(self) -> Iterator[fits.HDUList]:
         """Open the file for its headers; failures become errors that name it."""
+        from astropy.io import fits
+
         try:
             _ = self._gzipped
             with warnings.catch_warnings():
@@ -227,10 +216,6 @@ class FitsReader:
                     yield opened
         except InputError:
             raise
-        except FileNotFoundError as error:
-            raise InputError(f"there is no file {self.path}", "Correct the path in the YAML.") from error
-        except PermissionError as error:
-            raise InputError(f"{self.path} may not be read", "Give yourself read permission.") from error
         except Exception as error:
             raise self._explain(error) from error
 
@@ -251,24 +236,12 @@ class FitsReader:
     @contextmanager
     def _open_bytes(self) -> Iterator[IO[bytes]]:
         """Open the file as a stream of its unpacked bytes."""
-        with self._open_raw() as raw:
+        with open_raw(self.path) as raw:
             if self._gzipped:
                 with gzip.open(raw, "rb") as unpacked:
                     yield cast("IO[bytes]", unpacked)
             else:
                 yield raw
-
-    @contextmanager
-    def _open_raw(self) -> Iterator[IO[bytes]]:
-        """Open the file as a stream of its bytes."""
-        if self._remote:
-            import fsspec
-
-            with fsspec.open(self.path, "rb") as remote:
-                yield remote
-        else:
-            with Path(self.path).open("rb") as file:
-                yield file
 
     def _find_image(self, opened: fits.HDUList) -> int:
         """Return the number of the HDU to read."""
@@ -297,33 +270,29 @@ class FitsReader:
 
     @staticmethod
     def _read_layout(image: Any, index: int, sizes: tuple[int, ...], axes: tuple[int, int]) -> Layout:
-        header = image.header
-        blank = header.get("BLANK")
-        return Layout(
-            index=index,
-            sizes=sizes,
-            axes=axes,
-            offset=int(image.fileinfo()["datLoc"]),
-            dtype=_DTYPES[int(header["BITPIX"])],
-            scale=float(header.get("BSCALE", 1.0)),
-            zero=float(header.get("BZERO", 0.0)),
-            blank=None if blank is None or int(header["BITPIX"]) < 0 else int(blank),
-            compressed=isinstance(image, fits.CompImageHDU),
-        )
+        from astropy.io import fits
+
+        offset = int(image.fileinfo()["datLoc"])
+        packed = isinstance(image, fits.CompImageHDU)
+        return make_layout(image.header, index, sizes, axes, offset, compressed=packed)
 
     def _find_layout(self) -> Layout:
+        if self._layout is None and (found := self._find_plain()) is not None:
+            self._layout = found[2]
         if self._layout is None:
             with self._open() as opened:
                 index = self._find_image(opened)
                 image = opened[index]
                 header = image.header
-                sizes = _read_sizes(header)
+                sizes = read_sizes(header)
                 self._layout = self._read_layout(image, index, sizes, read_plane(header, sizes).axes)
         return self._layout
 
     def _check_length(self, layout: Layout) -> None:
         """Compare the file's length with what the header promises."""
         if layout.compressed:
+            from astropy.io import fits
+
             with self._open_bytes() as file, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with fits.open(file, memmap=False, disable_image_compression=True) as opened:
@@ -423,6 +392,8 @@ class FitsReader:
 
     def _open_section(self, layout: Layout) -> Any:
         """Open the file for its pixels."""
+        from astropy.io import fits
+
         if self._opened is None:
             if self._gzipped:
                 with self._open_bytes() as file:
@@ -441,27 +412,6 @@ class FitsReader:
         return self._opened[layout.index]
 
 
-def _read_sizes(header: fits.Header) -> tuple[int, ...]:
-    """Return the pixels along each FITS axis.
-
-    Raises
-    ------
-    InputError
-        When the cards that say so make no sense.
-    """
-    try:
-        sizes = tuple(int(header[f"NAXIS{axis + 1}"]) for axis in range(int(header["NAXIS"])))
-        known = int(header["BITPIX"]) in _DTYPES
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the header's NAXIS cards are not whole: {error}", "Write the file again."
-        ) from None
-    if not known or any(size < 1 for size in sizes):
-        cause = f"the header has BITPIX {header['BITPIX']} and axes of {sizes} pixels"
-        raise InputError(cause, "Write the file again.")
-    return sizes
-
-
 def _fill(handle: int, values: NDArray[Any], offset: int) -> None:
     """Read a contiguous array from a place in a file."""
     view = values.reshape(-1).view(np.uint8).data
@@ -475,7 +425,11 @@ def _fill(handle: int, values: NDArray[Any], offset: int) -> None:
 def _scale(stored: NDArray[Any], layout: Layout) -> NDArray[np.float32]:
     """Return stored numbers as float32 values; blank integers are NaN. May return its argument."""
     if layout.scale == 1.0 and layout.zero == 0.0:
-        values = stored.astype(np.float32, copy=False)
+        if stored.dtype == ">f4" and stored.flags.writeable and stored.flags.c_contiguous:
+            # In place: a second copy of a large window costs more than swapping its bytes.
+            values = stored.byteswap(inplace=True).view(np.float32) if sys.byteorder == "little" else stored
+        else:
+            values = stored.astype(np.float32, copy=False)
     else:
         values = (stored.astype(np.float64) * layout.scale + layout.zero).astype(np.float32)
     if layout.blank is not None:

@@ -9,17 +9,18 @@ import re
 import warnings
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from astropy.io.fits import Header
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_area
 
 from survey_ml.errors import InputError
 from survey_ml.field import Beam
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
     from numpy.typing import NDArray
 
 LEAST_PX = 16
@@ -39,7 +40,9 @@ _HISTORY_BEAM = re.compile(
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 _FREQUENCIES = {"": 1.0, "hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _STOKES = {2: "Q", 3: "U", 4: "V", -1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY"}
-_ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
+ADD_BEAM = "Add to the YAML: defaults: {beam_arcsec: [MAJOR, MINOR, POSITION_ANGLE]}"
+ADD_UNIT = "Add to the YAML: defaults: {unit: Jy/beam} (or mJy/beam ...)"
+NO_FREQUENCY = "no frequency is known: that column stays empty, and nothing measured depends on it"
 
 
 class Assumptions(Protocol):
@@ -90,6 +93,8 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
     InputError
         When there is no celestial WCS, or more than one plane, or the image is too small.
     """
+    from astropy.wcs.utils import proj_plane_pixel_area
+
     if len(sizes) < 2 or len(sizes) > 4:
         raise InputError(f"the image has {len(sizes)} axes", "Give images of 2 to 4 axes.")
     wcs = _read_wcs(header)
@@ -99,7 +104,6 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
             "the header has no celestial WCS (CTYPE1 and CTYPE2 such as RA---SIN and DEC--SIN)",
             "Write the image again with its coordinates, or copy the WCS cards into its header.",
         )
-    _refuse_polarisation(header, len(sizes))
     lon, lat = int(wcs.wcs.lng), int(wcs.wcs.lat)
     axes = (min(lon, lat), max(lon, lat))
     for axis, size in enumerate(sizes):
@@ -126,9 +130,15 @@ def read_plane(header: Header, sizes: tuple[int, ...]) -> Plane:
     return Plane(shape, axes, _write_cards(celestial), area**0.5 * 3600.0)
 
 
-def _refuse_polarisation(header: Header, count: int) -> None:
-    """Refuse a plane of another Stokes parameter than I."""
-    for axis in range(1, count + 1):
+def check_polarisation(header: Header) -> None:
+    """Refuse a plane of another Stokes parameter than I.
+
+    Raises
+    ------
+    InputError
+        When a STOKES axis says so.
+    """
+    for axis in range(1, 5):
         if str(header.get(f"CTYPE{axis}", "")).strip().upper() != "STOKES":
             continue
         value, step, pixel = (_number(header, f"{key}{axis}") for key in ("CRVAL", "CDELT", "CRPIX"))
@@ -153,6 +163,9 @@ def _refuse_small(sizes: tuple[int, ...]) -> None:
 
 def _read_wcs(header: Header) -> WCS:
     """Build the WCS of all axes from the cards that matter, whatever else the header holds."""
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
     if any(f"{key}{axis}" in header for key in ("CPDIS", "D2IMDIS") for axis in (1, 2)):
         raise InputError("the WCS has look-up-table distortions", "Regrid the image to a plain projection.")
     cards = Header()
@@ -180,7 +193,7 @@ def _write_cards(celestial: WCS) -> str:
     return "".join([*cards, "END".ljust(80)])
 
 
-def read_scale(header: Header, default: str | None, notes: list[str]) -> float:
+def read_scale(header: Mapping[str, Any], default: str | None, notes: list[str]) -> float:
     """Return the factor from the pixels' unit to Jy/beam.
 
     Raises
@@ -191,10 +204,10 @@ def read_scale(header: Header, default: str | None, notes: list[str]) -> float:
     text = str(header.get("BUNIT", "") or "").strip()
     if not text:
         if default is None:
-            raise InputError(
-                "the header has no BUNIT", "Add to the YAML: defaults: {unit: Jy/beam} (or mJy/beam ...)"
-            )
-        return parse_unit(default, f"the default unit {default!r}")
+            raise InputError("the header has no BUNIT", ADD_UNIT)
+        scale = parse_unit(default, f"the default unit {default!r}")
+        notes.append(f"the unit, {default}, is from `defaults`")
+        return scale
     scale = parse_unit(text, f"BUNIT {text!r}")
     if default is not None and parse_unit(default, f"the default unit {default!r}") != scale:
         notes.append(f"BUNIT is {text}: the default {default} was not used")
@@ -226,17 +239,21 @@ def parse_unit(text: str, name: str = "") -> float:
     return _PREFIXES[prefix]
 
 
-def read_frequency(header: Header, default: float | None, notes: list[str]) -> float:
+def read_frequency(header: Mapping[str, Any], default: float | None, notes: list[str]) -> float:
     """Return the observing frequency in Hz; NaN when nothing tells it."""
     found = _find_frequency(header)
     if found is None:
-        return float("nan") if default is None else float(default)
+        if default is None:
+            notes.append(NO_FREQUENCY)
+            return float("nan")
+        notes.append(f"the frequency, {default:.9g} Hz, is from `defaults`")
+        return float(default)
     if default is not None and abs(found - default) > 1e-6 * found:
         notes.append(f"the header's frequency is {found:.9g} Hz: the default {default:.9g} was not used")
     return found
 
 
-def _find_frequency(header: Header) -> float | None:
+def _find_frequency(header: Mapping[str, Any]) -> float | None:
     """Look for a FREQ axis (at its first pixel), then for the usual cards."""
     for axis in range(1, 5):
         if str(header.get(f"CTYPE{axis}", "")).strip().upper().startswith("FREQ"):
@@ -255,7 +272,7 @@ def _find_frequency(header: Header) -> float | None:
     return None
 
 
-def _number(header: Header, key: str) -> float | None:
+def _number(header: Mapping[str, Any], key: str) -> float | None:
     """Return a card as a number; None when it is absent or none."""
     try:
         value = float(header[key])
@@ -265,7 +282,7 @@ def _number(header: Header, key: str) -> float | None:
 
 
 def read_beam(
-    header: Header, beams: NDArray[np.float64] | None, assumed: Assumptions, notes: list[str]
+    header: Mapping[str, Any], beams: NDArray[np.float64] | None, assumed: Assumptions, notes: list[str]
 ) -> Beam:
     """Return the synthesised beam.
 
@@ -274,7 +291,7 @@ def read_beam(
 
     Parameters
     ----------
-    header : Header
+    header : mapping
         Of the image.
     beams : ndarray, shape (n, 3), or None
         Rows of a BEAMS table in arcsec, arcsec and deg; the first is used.
@@ -314,9 +331,11 @@ def read_beam(
     if default is None:
         bad = [f"{key} = {header[key]!r}" for key in ("BMAJ", "BMIN") if key in header]
         if "BMAJ" in header:
-            raise InputError(f"the header's beam is none: {', '.join(bad)}", f"Correct it. {_ADD_BEAM}")
-        raise InputError("the header has no beam (BMAJ, BMIN, BPA)", _ADD_BEAM)
-    return _order_beam(*default)
+            raise InputError(f"the header's beam is none: {', '.join(bad)}", f"Correct it. {ADD_BEAM}")
+        raise InputError("the header has no beam (BMAJ, BMIN, BPA)", ADD_BEAM)
+    beam = _order_beam(*default)
+    notes.append(f"the beam, {beam.major:.4g} x {beam.minor:.4g} arcsec, is from `defaults`")
+    return beam
 
 
 def _order_beam(major: float, minor: float, pa: float) -> Beam:

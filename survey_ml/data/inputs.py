@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from survey_ml.config import Defaults, FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
+from survey_ml.data.header import ADD_BEAM, ADD_UNIT
 from survey_ml.data.ingest import make_reader
 from survey_ml.data.source import Source
 from survey_ml.errors import InputError, SetAside, SurveyMLError
@@ -29,6 +30,18 @@ SUFFIXES = (".fits", ".fit", ".fits.fz", ".fit.fz", ".fits.gz", ".fit.gz", ".fz"
 INPUTS = "inputs.json"
 RESERVED = ("zarr.json",)
 """What the store itself has beside the folders of the fields."""
+_NAME_IT = "Name it in the YAML: fields: [{path: ..., name: ...}]"
+_NAME_EACH = "Give each a name of its own: fields: [{path: ..., name: ...}]"
+_CORRECT = "Correct the path, or `fields` in the YAML."
+_WITHOUT_YAML = {
+    ADD_BEAM: "Add --set defaults.beam_arcsec='[5.4,5.4,0]': major and minor axis in arcsec, position "
+    "angle in deg.",
+    ADD_UNIT: "Add --set defaults.unit=Jy/beam (or mJy/beam ...).",
+    _NAME_IT: "Give the file another name, or write a release YAML: `survey-ml init`.",
+    _NAME_EACH: "Rename one, or write a release YAML and name each there: `survey-ml init`.",
+    _CORRECT: "Correct the path.",
+}
+"""What hints about the YAML become when the images were named on the command line."""
 _ESCAPED = re.compile(r"\[([*?[])\]")
 """A magic character that `glob.escape` has made a plain one."""
 
@@ -61,7 +74,7 @@ def name_field(path: str, suffixes: Sequence[str] = SUFFIXES) -> str:
     name = _UNSAFE.sub("_", base).lstrip("._")
     if not name or name in RESERVED:
         cause = f"{name} is no name for a field" if name else f"no field name can be made of {path}"
-        raise InputError(cause, "Name it in the YAML: fields: [{path: ..., name: ...}]")
+        raise InputError(cause, _NAME_IT)
     return name
 
 
@@ -99,7 +112,10 @@ def find_sources(
                     "Report this, or write the image again.",
                 )
             )
-    return _refuse_duplicates(sources, aside)
+    sources, aside = _refuse_duplicates(sources, aside)
+    if config.source:
+        return sources, aside
+    return sources, [replace(item, hint=_WITHOUT_YAML.get(item.hint, item.hint)) for item in aside]
 
 
 def list_candidates(
@@ -144,9 +160,12 @@ def _tell_missing(pattern: str, base: Path) -> SetAside:
     """Say why a pattern or path names no image."""
     plain = _ESCAPED.sub(r"\1", pattern)
     if "://" not in pattern and (base / Path(plain).expanduser()).is_dir():
-        return SetAside(pattern, f"{plain} is a folder", f"Name its images: {plain.rstrip('/')}/*.fits")
-    what = "no file matches" if has_magic(_ESCAPED.sub("", pattern)) else "there is no file"
-    return SetAside(pattern, f"{what} {plain}", "Correct the path, or `fields` in the YAML.")
+        return SetAside(plain, f"{plain} is a folder", f"Name its images: {plain.rstrip('/')}/*.fits")
+    if has_magic(_ESCAPED.sub("", pattern)):
+        return SetAside(plain, f"no file matches {plain}", _CORRECT)
+    # A pattern that came quoted to the command line was taken as a name.
+    hint = "Leave out the quotes, so that the shell finds the files." if has_magic(plain) else _CORRECT
+    return SetAside(plain, f"there is no file {plain}", hint)
 
 
 def _merge(defaults: Defaults, override: FieldOverride) -> Defaults:
@@ -205,8 +224,8 @@ def _refuse_duplicates(sources: list[Source], aside: list[SetAside]) -> tuple[li
             kept.append(same[0])
             continue
         paths = ", ".join(source.path for source in same)
-        hint = "Give each a name of its own: fields: [{path: ..., name: ...}]"
-        aside.extend(SetAside(name, f"{len(same)} images share this name: {paths}", hint) for _ in same)
+        cause = f"{len(same)} images share this name: {paths}"
+        aside.extend(SetAside(name, cause, _NAME_EACH) for _ in same)
     return kept, aside
 
 

@@ -75,7 +75,7 @@ def write_image(
 def write_table(
     path: str | Path, table: Mapping[str, NDArray], units: Mapping[str, str] | None = None
 ) -> Path:
-    """Write columns as Parquet, with their units as metadata of the fields.
+    """Write columns as Parquet, with their units as metadata of the fields, and for astropy.
 
     Parameters
     ----------
@@ -98,8 +98,26 @@ def write_table(
             for name, column in arrays.items()
         ]
     )
+    schema = schema.with_metadata(_describe_astropy(arrays, units or {}))
     pq.write_table(pa.Table.from_arrays(list(arrays.values()), schema=schema), path)
     return Path(path)
+
+
+def _describe_astropy(arrays: Mapping[str, pa.Array], units: Mapping[str, str]) -> dict[str, str]:
+    """Return what astropy's Parquet reader looks for: units, and the widths of strings."""
+    from astropy.table import Table, meta
+
+    empty = Table()
+    widths = {}
+    for name, column in arrays.items():
+        is_text = pa.types.is_string(column.type)
+        empty[name] = np.empty(0, "U1" if is_text else column.type.to_pandas_dtype())
+        if units.get(name):
+            empty[name].unit = units[name]
+        if is_text:
+            longest = max((len(value) for value in column.to_pylist()), default=0)
+            widths[f"table::len::{name}"] = str(max(1, longest))
+    return {"table_meta_yaml": "\n".join(meta.get_yaml_from_table(empty))} | widths
 
 
 TRUTH_UNITS = {

@@ -74,6 +74,7 @@ class Driver:
     ) -> None:
         self.config, self.graph, self.progress = config, graph, progress
         self.specs: list[StageSpec] = [s for s in graph.order if stages is None or s.name in stages]
+        self._registry = registry
         self._readers = registry.readers()
         self.sources: list[Source] = []
         self.ledger = Ledger()
@@ -191,6 +192,14 @@ class Driver:
         """Tell whether there is anything to do."""
         return bool(plan.counts["todo"] or plan.counts["stale"])
 
+    def unfinished(self) -> list[StageSpec]:
+        """Return the stages that have units to do or waiting to be done."""
+        open_states = ("todo", "stale", "waiting")
+        names = {
+            name for name, units in self.plan().by_stage().items() for u in units if u.state in open_states
+        }
+        return [spec for spec in self.specs if spec.name in names]
+
     def remaining(self) -> list[Resources]:
         """Return what the stages still to come need."""
         return [spec.resources for spec in self.specs[self._rank :]]
@@ -223,12 +232,10 @@ class Driver:
             if unit.state == "todo" and unit.reason:
                 logger.warning("%s is %s; it is made again", _place(unit.unit), unit.reason)
 
-    def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
-        self.check_lease()
-        start = time.monotonic()
-        self._redeclare(spec, {job.unit.field for job in jobs})
+    def work(self, spec: StageSpec) -> StageWork:
+        """Return all that a worker must know of a stage of this run."""
         release = self.config.release
-        work = StageWork(
+        return StageWork(
             out=self.config.out,
             spec=spec,
             options=self.graph.options[spec.name].model_dump() if spec.name in self.graph.options else {},
@@ -237,9 +244,18 @@ class Driver:
             halo=release.tiling.halo_px,
             seed=release.seed,
             retries=release.engine.retries,
+            provider=self._provider(spec),
+            allow=release.plugins.allow,
+            limit=release.engine.unit_seconds,
             lease="" if self.lease is None else self.lease.run,
             lease_seconds=release.engine.lease_seconds,
         )
+
+    def _process_stage(self, executor: Executor, spec: StageSpec, jobs: list[Job]) -> None:
+        self.check_lease()
+        start = time.monotonic()
+        self._redeclare(spec, {job.unit.field for job in jobs})
+        work = self.work(spec)
         self.progress.begin(spec.name, len(jobs))
         try:
             executor.prepare(work, len(jobs))
@@ -248,6 +264,14 @@ class Driver:
             self.progress.end(spec.name)
             self._spent[spec.name] = self._spent.get(spec.name, 0.0) + time.monotonic() - start
             self.ledger = self.ledger.reread(spec.name)
+
+    def _provider(self, spec: StageSpec) -> tuple[str, str, str] | tuple[()]:
+        """Name the plugin of a stage, for workers that must not run it."""
+        try:
+            origin = self._registry.origin_of(spec)
+        except KeyError:  # a registry made by hand
+            return ()
+        return () if origin.builtin else (origin.distribution, origin.version, origin.plugin)
 
     def _redeclare(self, spec: StageSpec, fields: Iterable[str]) -> None:
         """Give arrays that exist their present layout before several workers write to them."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from survey_ml.engine.cluster import Cluster, EngineError
 from survey_ml.engine.pool import ActorPool
 from survey_ml.engine.work import Job, Report, StageWork
-from survey_ml.stage import Resources
+from survey_ml.stage import Resources, StageSpec
 
 
 class RayExecutor:
@@ -53,6 +53,7 @@ class RayExecutor:
     def prepare(self, work: StageWork, count: int) -> None:
         """Have actors for ``count`` units of a stage; from one thread, before `run`."""
         want = work.spec.resources
+        self.require(work.spec)
         have = self._pool
         if have is not None:
             fits = (
@@ -82,23 +83,28 @@ class RayExecutor:
             retries=self._retries,
         )
 
-    def bound(self, need: Resources) -> int:
-        """Return how many workers of a kind the cluster and the configuration allow.
+    def require(self, spec: StageSpec) -> None:
+        """Check that the cluster has what one worker of a stage cannot do without.
 
         Raises
         ------
         EngineError
-            When a stage needs a GPU and there is none.
+            When it needs more GPU than there is.
         """
-        have = self._cluster.resources()
-        if need.gpus > have.get("GPU", 0.0):
+        have, need = self._cluster.resources().get("GPU", 0.0), spec.resources.gpus
+        if need > have:
             raise EngineError(
-                f"a stage needs {need.gpus:g} GPU a worker, the cluster has {have.get('GPU', 0.0):g}",
-                "run on a machine with a GPU, or take the stage out",
+                f"stage {spec.name} needs {need:g} GPU a worker, the cluster has {have:g}",
+                f"run on a cluster with a GPU (RAY_ADDRESS names one), or take {spec.name} out of `stages`",
+                stage=spec.name,
             )
+
+    def bound(self, need: Resources) -> int:
+        """Return how many workers of a kind the cluster and the configuration allow."""
+        have = self._cluster.resources()
         bounds = [have.get("CPU", 1.0) / need.cpus if need.cpus else 1e6, self._memory / need.memory]
         if need.gpus:
-            bounds.append(have["GPU"] / need.gpus)
+            bounds.append(have.get("GPU", 0.0) / need.gpus)
         if self._workers:
             bounds.append(self._workers)
         return max(1, int(min(bounds)))

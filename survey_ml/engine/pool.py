@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
+from survey_ml.allowed import set_release_list
 from survey_ml.data.commit import quarantine, read_commit
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.cluster import THREADS, Cluster, EngineError
@@ -56,9 +58,17 @@ class UnitActor:
 
     def run_units(self, work: StageWork, jobs: list[Job]) -> list[Result]:
         """Do some jobs; see `Worker.run_units`."""
+        # What the release allows holds here too: a stage may look up others.
+        set_release_list(work.allow)
         if work.out not in self._workers:
             self._workers[work.out] = self._open(work.out)
-        return list(self._workers[work.out].run_units(work, jobs))
+        if work.limit is not None:
+            # For what `time_limit` cannot interrupt: the process ends, and the unit is blamed for it.
+            faulthandler.dump_traceback_later(2 * work.limit * len(jobs) + 30, exit=True, file=2)
+        try:
+            return list(self._workers[work.out].run_units(work, jobs))
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass

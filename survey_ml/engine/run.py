@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from survey_ml.allowed import allowing
 from survey_ml.config import LoadedConfig
 from survey_ml.engine.cluster import limit_threads
 from survey_ml.errors import ConfigError, DamagedError, SetAside, SurveyMLError
@@ -106,6 +107,18 @@ def run_release(
     EngineError
         When Ray cannot be started or is lost for good.
     """
+    with allowing(config.release.plugins.allow):
+        return _run(config, only, progress, retry_quarantined, registry, assemble)
+
+
+def _run(
+    config: LoadedConfig,
+    only: str | None,
+    progress: Progress | None,
+    retry_quarantined: bool,
+    registry: Registry | None,
+    assemble: bool,
+) -> RunResult:
     limit_threads()
     from survey_ml.engine.driver import Driver
     from survey_ml.engine.progress import choose_progress
@@ -147,7 +160,8 @@ def plan_release(config: LoadedConfig, *, only: str | None = None, registry: Reg
     from survey_ml.engine.driver import Driver
     from survey_ml.engine.progress import QuietProgress
 
-    registry = registry or get_manager()
+    with allowing(config.release.plugins.allow):
+        registry = registry or get_manager()
     graph = build_graph(config, registry)
     driver = Driver(config, graph, registry, stages=_pick_stages(graph, only), progress=QuietProgress())
     driver.look()
@@ -210,6 +224,9 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
             retries=engine.retries,
             remaining=driver.remaining,
         )
+        # Said before hours of other stages, not after them.
+        for spec in driver.unfinished():
+            inner.require(spec)
         executor = PrefectExecutor(
             inner, server, stages=len(driver.specs), batch_seconds=engine.batch_seconds
         )

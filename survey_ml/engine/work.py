@@ -49,6 +49,12 @@ class StageWork:
         Of the release.
     retries : int
         Further attempts after a failed read or write.
+    provider : tuple of str
+        Distribution, its version and the plugin that the stage comes from; empty for a built-in one.
+    allow : tuple of str or None
+        Plugins that the release allows.
+    limit : float or None
+        Seconds that `Stage.run` may take for one unit.
     lease : str
         The run that this is done for; a worker writes nothing once another has taken over.
     lease_seconds : float
@@ -63,6 +69,9 @@ class StageWork:
     halo: int
     seed: int
     retries: int
+    provider: tuple[str, str, str] | tuple[()] = ()
+    allow: tuple[str, ...] | None = None
+    limit: float | None = None
     lease: str = ""
     lease_seconds: float = 60.0
 

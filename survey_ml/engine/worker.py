@@ -6,14 +6,18 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
+from survey_ml.allowed import find_refusal, operator_list
 from survey_ml.data.commit import Unit, check_commit, read_commit, write_commit
 from survey_ml.data.lease import Guard
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
 from survey_ml.engine.inputs import gather, read_tile
+from survey_ml.engine.limit import time_limit
 from survey_ml.engine.outputs import check_outputs
 from survey_ml.engine.work import RELEASE, Job, Outcome, Result, StageWork
 from survey_ml.errors import DamagedError, InputError, PluginError, WindowTooSmallError
@@ -21,7 +25,7 @@ from survey_ml.field import Field, Tile, split_tiles
 from survey_ml.graph import INGEST
 from survey_ml.plugins import load_factory
 from survey_ml.products import Kind, Product
-from survey_ml.stage import Scope, Stage
+from survey_ml.stage import Inputs, Scope, Stage, Table
 
 _BACKOFF = 0.2
 """Seconds before the second attempt at a failed read or write; doubled each time."""
@@ -83,17 +87,15 @@ class Worker:
             return Result(job.unit, "skipped", time.perf_counter() - start)
         timings: dict[str, float] = {}
         cpu = time.process_time()
-        tile = None
-        if work.spec.scope in (Scope.TILE, Scope.SOURCE):
-            tile = self.tiles(work, job.unit.field)[job.unit.tile]
+        tile = self._tile(work, job)
         if work.spec.name == INGEST:
             assert tile is not None
-            outputs = self._ingest(job.unit, tile, timings)
             products: tuple[Product, ...] = (*work.spec.writes, Product(INGEST, Kind.SUMMARY))
+            outputs = self._ingest(job.unit, tile, timings)
+            arrays, tables, summaries = check_outputs(work.spec.name, products, outputs, tile)
         else:
-            outputs = self._run(work, job, tile, timings)
             products = work.spec.writes
-        arrays, tables, summaries = check_outputs(work.spec.name, products, outputs, tile)
+            arrays, tables, summaries = self.compute(work, job, timings)
         mark = time.perf_counter()
         self._guard(work).check()
         for product in products:
@@ -120,6 +122,30 @@ class Worker:
         )
         timings["commit"] = time.perf_counter() - mark
         return Result(job.unit, "done", time.perf_counter() - start, timings=timings)
+
+    def compute(
+        self, work: StageWork, job: Job, timings: dict[str, float]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[Table, Product]], dict[str, Any]]:
+        """Run a stage on one unit and check what it returns, without committing it.
+
+        Returns
+        -------
+        arrays, tables, summaries
+            As `check_outputs` gives them.
+
+        Raises
+        ------
+        Exception
+            Whatever the stage raises, and `PluginError` where it breaks its declaration.
+        """
+        tile = self._tile(work, job)
+        outputs = self._run(work, job, tile, timings)
+        return check_outputs(work.spec.name, work.spec.writes, outputs, tile)
+
+    def _tile(self, work: StageWork, job: Job) -> Tile | None:
+        if work.spec.scope in (Scope.TILE, Scope.SOURCE):
+            return self.tiles(work, job.unit.field)[job.unit.tile]
+        return None
 
     def _ingest(self, unit: Unit, tile: Tile, timings: dict[str, float]) -> dict[str, Any]:
         from survey_ml.data.ingest import ingest_tile
@@ -156,7 +182,7 @@ class Worker:
                 timings["read"] += time.perf_counter() - mark
                 mark = time.perf_counter()
                 try:
-                    return dict(_call(stage, seen, work))
+                    return dict(self.call(stage, seen, work))
                 except WindowTooSmallError as error:
                     assert seen.tile is not None
                     whole = seen.tile.window.shape == field.shape
@@ -170,8 +196,19 @@ class Worker:
                     timings["run"] += time.perf_counter() - mark
         timings["read"] = time.perf_counter() - mark
         mark = time.perf_counter()
-        outputs = dict(_call(stage, inputs, work))
+        outputs = dict(self.call(stage, inputs, work))
         timings["run"] = time.perf_counter() - mark
+        return outputs
+
+    def call(self, stage: Stage, inputs: Inputs, work: StageWork) -> Mapping[str, Any]:
+        """Run a stage; anything but a mapping breaks the contract."""
+        with time_limit(work.limit, work.spec.name):
+            outputs = stage.run(inputs)
+        if not hasattr(outputs, "keys"):
+            raise PluginError(
+                f"stage {work.spec.name} returned {type(outputs).__name__}",
+                "run returns a mapping of product name to value",
+            )
         return outputs
 
     def _guard(self, work: StageWork) -> Guard:
@@ -185,6 +222,12 @@ class Worker:
         """Return the stage, set up on first use."""
         held = f"{work.spec.factory} {work.options!r}"
         if held not in self._stages:
+            # The operator of this machine may allow less than the one where the run was started.
+            if refusal := work.provider and find_refusal(*work.provider, operator_list(), work.allow):
+                raise PluginError(
+                    f"stage {work.spec.name} of {work.provider[0]} is {refusal} on {platform.node()}",
+                    "ask whoever runs this machine, or take the stage out of the release",
+                )
             kind: type[Stage] = load_factory(work.spec.factory, f"stage {work.spec.name}")
             stage = kind(kind.options_type.model_validate(work.options))
             stage.setup()
@@ -204,17 +247,6 @@ class Worker:
             cut = split_tiles(self.field(field).shape, work.core, work.halo)
             self._tiles[held] = {tile.name: tile for tile in cut}
         return self._tiles[held]
-
-
-def _call(stage: Stage, inputs: Any, work: StageWork) -> Any:
-    """Run a stage; anything but a mapping breaks the contract."""
-    outputs = stage.run(inputs)
-    if not hasattr(outputs, "keys"):
-        raise PluginError(
-            f"stage {work.spec.name} returned {type(outputs).__name__}",
-            "run returns a mapping of product name to value",
-        )
-    return outputs
 
 
 def make_seed(seed: int, stage: str, field: str, tile: str) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from survey_ml import __version__
-from survey_ml.errors import ConfigError, PluginError, SurveyMLError
+from survey_ml.errors import ConfigError, InputError, PluginError, SurveyMLError
 from survey_ml.export.checksums import (
     FOLDER,
     MARKER,
@@ -121,7 +121,7 @@ def check_export(config: LoadedConfig, graph: Graph) -> None:
     ------
     ConfigError
         When a format has no exporter, no stage makes a map, or a catalogue to compare with is not
-        there.
+        there, cannot be read or lacks a column.
     """
     from survey_ml.explain import suggest
     from survey_ml.products import Kind
@@ -138,6 +138,24 @@ def check_export(config: LoadedConfig, graph: Graph) -> None:
         path = getattr(config.release, key)
         if path is not None and not (config.base / Path(path).expanduser()).is_file():
             raise ConfigError(f"{key}: there is no file {path}", "correct the path, or leave it out")
+        if path is not None:
+            _check_catalogue(key, path, config.base)
+
+
+def _check_catalogue(key: str, path: str, base: Path) -> None:
+    """Read a catalogue to compare with, as the report will at the end of the run."""
+    from survey_ml.data.catalogues import read_catalogue
+
+    wanted = ("ra", "dec", "peak_flux")
+    try:
+        columns = read_catalogue(path, base, wanted[:2])
+        if key == "reference_catalogue" or "snr" not in columns:
+            read_catalogue(path, base, wanted)
+    except InputError as error:
+        raise ConfigError(
+            f"{key}: {error.message}",
+            f"{error.hint} ra and dec are in deg, peak_flux is in Jy/beam unless the column says its unit.",
+        ) from error
 
 
 def load_tables(release: Release, config: LoadedConfig) -> dict[str, pa.Table]:

@@ -8,7 +8,14 @@ from pathlib import Path
 from survey_ml.columns import columns_of, table_names
 
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
-_SAME = {"inverted": "components"}
+_SAME = {
+    "inverted": (
+        "components",
+        "What extraction with its option `inverted` finds in the image with its sign changed. All of it is "
+        "false; where noise is symmetric, `components` holds about as many false ones. Absent when nothing "
+        "was found.",
+    )
+}
 
 
 def format_columns() -> str:
@@ -16,7 +23,8 @@ def format_columns() -> str:
     pieces = []
     for name in table_names():
         if name in _SAME:
-            pieces.append(f"### {name}\n\nThe columns of `{_SAME[name]}`.")
+            other, text = _SAME[name]
+            pieces.append(f"### {name}\n\n{text} The columns of `{other}`.")
             continue
         rows = [
             f"| `{c.name}` | {c.dtype} | {c.unit} | `{c.ucd}` | {c.description} |" for c in columns_of(name)

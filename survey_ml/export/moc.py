@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from math import ceil, log2, pi, sqrt
@@ -11,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.export.checksums import FOLDER
 from survey_ml.export.pixels import read_made
 
 if TYPE_CHECKING:
     from mocpy import MOC
 
+    from survey_ml.data.release import Release
     from survey_ml.export.options import ExportOptions
     from survey_ml.field import Field
 
+NAME = "footprint.moc.fits"
 _WINDOW = 2048
 """Pixels a side read at once."""
 _CELL_PX = 8
@@ -26,6 +30,8 @@ _CELL_PX = 8
 _CELLS_A_SIDE = 512
 """Cells along a field at most; a very large field gets coarser cells."""
 _DEEPEST = 20
+_SKY = 4.0 * pi * np.rad2deg(1.0) ** 2
+"""deg^2."""
 
 
 def export_moc(release: Any, folder: Path, options: ExportOptions) -> list[Path]:
@@ -39,9 +45,28 @@ def export_moc(release: Any, folder: Path, options: ExportOptions) -> list[Path]
         footprint = moc if footprint is None else footprint.union(moc)
     if footprint is None:
         return []
-    path = folder / "footprint.moc.fits"
+    path = folder / NAME
     footprint.save(path, format="fits", overwrite=True)
     return [path]
+
+
+def measure_footprint(release: Release) -> float | None:
+    """Return the area of sky in the footprint that was exported, overlaps counted once.
+
+    Returns
+    -------
+    float or None
+        deg^2, true to about a cell along the edges; None where no footprint was exported.
+    """
+    from mocpy import MOC
+
+    data = release.store.medium.read(f"{FOLDER}/{NAME}")
+    if data is None:
+        return None
+    with tempfile.NamedTemporaryFile(suffix=".fits") as file:
+        # It is read by path only, and the release may be a URL.
+        Path(file.name).write_bytes(data)
+        return float(MOC.load(file.name, format="fits").sky_fraction) * _SKY
 
 
 def choose_order(field: Field) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from survey_ml.export.votable import describe_votable
 
 if TYPE_CHECKING:
     from survey_ml.export.options import ExportOptions
+    from survey_ml.field import Field
     from survey_ml.products import Column
 
 _FITS = {"float64": "D", "float32": "E", "int64": "K", "int32": "J", "bool": "L"}
@@ -27,10 +29,50 @@ _NULLS = {"int64": -(1 << 63), "int32": -(1 << 31), "bool": -1}
 def export_fits(release: Any, folder: Path, options: ExportOptions) -> list[Path]:
     """Write one ``.fits`` a table."""
     paths = []
+    cards = describe_fields([release.field(name).info for name in release.fields])
     for name, table in options.written.items():
         paths.append(folder / f"{name}.fits")
-        write_fits(table, paths[-1], name, release=options.release, version=options.version)
+        write_fits(table, paths[-1], name, cards, release=options.release, version=options.version)
     return paths
+
+
+def describe_fields(fields: Sequence[Field]) -> dict[str, tuple[str | float, str]]:
+    """Return the header cards of what is the same for all fields: frame, frequency and beam.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+        All that have rows in the table.
+
+    Returns
+    -------
+    dict
+        Keyword to value and comment. What differs between fields, or is unknown, is left out.
+    """
+    facts: list[dict[str, tuple[str | float, str]]] = []
+    for field in fields:
+        sky = field.wcs.wcs
+        fact: dict[str, tuple[str | float, str]] = {}
+        if sky.radesys.strip():
+            fact["RADESYS"] = (sky.radesys.strip(), "frame of the positions")
+        # ICRS has no equinox, but many readers look for one; its axes are those of J2000.
+        if np.isfinite(sky.equinox) or fact.get("RADESYS", ("",))[0] == "ICRS":
+            equinox = float(sky.equinox) if np.isfinite(sky.equinox) else 2000.0
+            fact["EQUINOX"] = (equinox, "[yr] equinox of the positions")
+        if np.isfinite(field.frequency):
+            fact["RESTFRQ"] = (field.frequency, "[Hz] observing frequency of all fields")
+        fact["BMAJ"] = (field.beam.major / 3600.0, "[deg] FWHM of the beam of all fields")
+        fact["BMIN"] = (field.beam.minor / 3600.0, "[deg] FWHM of the beam of all fields")
+        fact["BPA"] = (field.beam.pa, "[deg] north through east")
+        facts.append(fact)
+    if not facts:
+        return {}
+    same = {key: value for key, value in facts[0].items() if all(f.get(key) == value for f in facts)}
+    # A part of a frame or of a beam would mislead.
+    for group in (("RADESYS", "EQUINOX"), ("BMAJ", "BMIN", "BPA")):
+        if not same.keys() >= set(group):
+            same = {key: value for key, value in same.items() if key not in group}
+    return same
 
 
 def export_parquet(release: Any, folder: Path, options: ExportOptions) -> list[Path]:
@@ -42,7 +84,15 @@ def export_parquet(release: Any, folder: Path, options: ExportOptions) -> list[P
     return paths
 
 
-def write_fits(table: pa.Table, path: Path, name: str, *, release: str = "", version: str = "") -> None:
+def write_fits(
+    table: pa.Table,
+    path: Path,
+    name: str,
+    cards: Mapping[str, tuple[str | float, str]] | None = None,
+    *,
+    release: str = "",
+    version: str = "",
+) -> None:
     """Write an Arrow table as a FITS binary table with TUNIT, TUCD and TCOMM for every column.
 
     There is no DATE card, so that the same table gives the same bytes.
@@ -55,6 +105,8 @@ def write_fits(table: pa.Table, path: Path, name: str, *, release: str = "", ver
         File to write.
     name : str
         EXTNAME, in capitals.
+    cards : mapping, optional
+        Keyword to value and comment, for the header of the table; see `describe_fields`.
     release, version : str
         For the primary header.
     """
@@ -62,7 +114,7 @@ def write_fits(table: pa.Table, path: Path, name: str, *, release: str = "", ver
     coldefs = [_make_column(column, table) for column in columns]
     hdu = fits.BinTableHDU.from_columns(coldefs, nrows=len(table))
     hdu.name = name.upper()
-    hdu.header["RADESYS"] = ("ICRS", "unless an input header says otherwise")
+    hdu.header.update(cards or {})
     for number, column in enumerate(columns, start=1):
         # astropy writes no UCDs.
         if column.ucd:

@@ -100,6 +100,11 @@ def draw(figure: Figure, alt: str, caption: str = "") -> Markup:
         Below the figure.
     """
     buffer = io.BytesIO()
+    if (layout := figure.get_layout_engine()) is not None:
+        # Laid out here, once: `savefig` would draw the whole figure to lay it out, and then again.
+        figure.set_dpi(PIXELS_AN_INCH)
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(buffer, format="png", dpi=PIXELS_AN_INCH, metadata={"Software": None})
     width, height = (round(side * 96) for side in figure.get_size_inches())
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

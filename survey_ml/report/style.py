@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+# The last is called red in their palette, but reads as orange: captions say so.
 SKY, PURPLE, GREY, INK = "#56B4E9", "#CC79A7", "#6b7280", "#1f2933"
 
 RC: dict[str, Any] = {
@@ -133,8 +134,8 @@ def label_plainly(axis: Axis) -> None:
 
     axis.set_major_formatter(FuncFormatter(label))
     if decades < 0.7:
-        # Too short for powers of ten and their multiples.
-        axis.set_major_locator(MaxNLocator(6))
+        # Too short for powers of ten and their multiples. These steps all meet 1, where ratios are read.
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axis.set_minor_locator(NullLocator())
         return
     axis.set_minor_formatter(FuncFormatter(label_between))

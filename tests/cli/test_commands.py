@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 from cli_release import write_image
 
+from survey_ml.cli.status import order_stages
 from survey_ml.loader import load_config
 
 
@@ -30,6 +31,21 @@ def test_init_writes_a_yaml_that_is_valid_and_never_overwrites(call, tmp_path, m
     assert "is there already" in answer.err
     assert path.read_text() == "mine"
     assert call("init", "no/such/folder.yaml").code == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "fields"),
+    [
+        ((), ("*.fits",)),
+        (("a.fits.fz", "b.fits.fz"), ("*.fits.fz",)),
+        (("a.FITS", "b.fits", "c.txt"), ("*.fits", "*.FITS")),
+    ],
+)
+def test_init_names_the_images_beside_it(call, tmp_path, names, fields):
+    for name in names:
+        (tmp_path / name).write_text("")
+    assert call("init", tmp_path / "release.yaml").code == 0
+    assert load_config(tmp_path / "release.yaml").release.fields == fields
 
 
 def test_init_then_check_is_well(call, tmp_path, monkeypatch):
@@ -67,7 +83,44 @@ def test_check_says_where_a_header_wins_over_a_default(call, release):
     assert answer.code == 0, answer.err
     assert answer.json["fields"][0]["beam_arcsec"][0] == pytest.approx(8.0)
     assert "beam" in " ".join(answer.json["fields"][0]["notes"])
-    assert "note: field east, west: " in call("check", release).out
+    assert "note: fields east, west: " in call("check", release).out
+
+
+def test_check_says_what_came_from_defaults_and_what_is_not_known(call, release):
+    write_image(release.parent / "nobeam.fits", beam=False)
+    release.write_text(release.read_text() + "defaults: {beam_arcsec: [8.0, 8.0, 0.0]}\n")
+    answer = call("check", release)
+    assert answer.code == 0, answer.err
+    assert "note: field nobeam: the beam, 8 x 8 arcsec, is from `defaults`" in answer.out
+    from astropy.io import fits
+
+    with fits.open(release.parent / "east.fits", mode="update") as opened:
+        del opened[0].header["RESTFRQ"]
+    answer = call("check", release)
+    assert "note: field east: no frequency is known: that column stays empty" in answer.out
+
+
+def test_check_without_a_usable_field_estimates_nothing(call, release):
+    for path in release.parent.glob("*.fits"):
+        path.unlink()
+    write_image(release.parent / "nobeam.fits", beam=False)
+    answer = call("check", release)
+    assert answer.code == 2
+    assert "estimated" not in answer.out and "beam / arcsec" not in answer.out
+    assert "1 of 1 field cannot be processed" in answer.err
+    assert call("check", release, "--json").json["estimate"] is None
+
+
+def test_a_quoted_pattern_and_a_missing_beam_on_the_command_line(call, release, tmp_path):
+    write_image(release.parent / "nobeam.fits", beam=False)
+    answer = call("check", release.parent / "nobeam.fits", release.parent / "*.fit")
+    assert answer.code == 2
+    assert "--set defaults.beam_arcsec='[5.4,5.4,0]'" in answer.err
+    assert "[*]" not in answer.err and "*.fit" in answer.err and "quotes" in answer.err
+    mended = call(
+        "check", release.parent / "nobeam.fits", "--set", "defaults.beam_arcsec=[5.4,5.4,0]", "--json"
+    )
+    assert mended.code == 0, mended.err
 
 
 def test_check_mermaid_is_the_graph_and_nothing_else(call, release):
@@ -105,7 +158,7 @@ def test_run_plan_status_go_together(call, release):
 
     again = call("run", release)
     assert again.code == 0, again.err
-    assert "0 units done" in again.out
+    assert "\n0 units done, 16 were done already" in again.out
     assert "16 were done already" in again.out
     assert call("plan", release).out.endswith("nothing would be done\n")
 
@@ -115,6 +168,14 @@ def test_run_plan_status_go_together(call, release):
     assert "level: 8 stale: option scale" in call("plan", release, "--set", "level.scale=2").out
 
     out = release.parent / "out"
+    assert call("plan", out).out == call("plan", release).out
+    assert call("plan", out, "--set", "level.scale=2", "--json").json["stages"] == changed["stages"]
+    refused = call("plan", out, "--set", "level.scal=2")
+    assert refused.code == 2 and "--set level.scal: unknown key scal" in refused.err
+    assert call("plan", release.parent).code == 2
+    folder = call("run", out)
+    assert folder.code == 2 and str(release) in folder.err
+
     state = call("status", out, "--verify", "--json")
     assert state.code == 0
     assert state.json["rows"] == {"levels": 8}
@@ -178,6 +239,39 @@ def test_what_cannot_be_written_is_an_error_before_any_work(call, release, setti
         assert answer.code == 2
         assert words in answer.err
     assert not (release.parent / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize(
+    ("setting", "header", "row", "words"),
+    [
+        ("reference_catalogue", "RA_deg,DE_deg,F", "1,2,3", "list.csv has no column ra, dec"),
+        ("reference_catalogue", "ra,dec,flux", "1,2,3", "list.csv has no column peak_flux"),
+        ("reference_catalogue", "RA,Dec,Peak_flux", "12:30:00,+5:0:0,3", "ra, dec holds no numbers"),
+        ("truth", "ra,dec,flux", "1,2,3", "list.csv has no column peak_flux"),
+        ("truth", "ra,dec,snr", "1,2,3", ""),
+        ("reference_catalogue", "RA,Dec,Peak_flux", "1,2,3", ""),
+    ],
+)
+def test_catalogues_to_compare_with_are_read_before_any_work(
+    call, release, command, setting, header, row, words
+):
+    (release.parent / "list.csv").write_text(f"{header}\n{row}\n")
+    answer = call(command, release, "--set", f"{setting}=list.csv")
+    if not words:
+        assert answer.code == 0, answer.err
+        return
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {setting}: ") and words in answer.err
+    assert "Jy/beam" in answer.err
+    assert not (release.parent / "out").exists()
+
+
+def test_what_has_not_run_yet_is_said_to_be_so(call, release):
+    for command in ("status", "export", "report"):
+        answer = call(command, release)
+        assert answer.code == 2
+        assert answer.err == f"error: {release}: not run yet\nhint: survey-ml run {release}\n"
 
 
 def test_a_damaged_catalogue_is_found_and_written_again(call, release):
@@ -342,3 +436,8 @@ def test_the_demo_scores_itself_against_its_truth(call, tmp_path):
     assert "against the truth" in again.out
     assert f"{folder}/release/report.html" in again.out
     assert all(row.split()[2] == "0" for row in again.out.splitlines() if row.startswith("extraction"))
+
+
+def test_stages_are_listed_as_they_run():
+    names = {"extraction", "gone", "ingest", "noise", "forced"}
+    assert order_stages(names, {}) == ["ingest", "noise", "extraction", "forced", "gone"]

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from survey_ml.cli.output import format_bytes, format_seconds, format_table, to_plain
+from survey_ml.cli.output import (
+    format_bytes,
+    format_count,
+    format_seconds,
+    format_table,
+    print_set_aside,
+    to_plain,
+)
+from survey_ml.errors import SetAside
 
 
 def test_a_table_lines_up_numbers_to_the_right():
@@ -48,3 +56,28 @@ def test_values_become_plain():
         "inf": None,
         "t": [True, None],
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(1, "field", "1 field"), (0, "field", "0 fields"), (1, "unit of work", "1 unit of work"),
+     (3, "unit of work", "3 units of work")],
+)  # fmt: skip
+def test_counts_are_singular_or_plural(number, noun, text):
+    assert format_count(number, noun) == text
+
+
+def test_what_is_alike_is_set_aside_on_one_line(capsys):
+    lacking = [SetAside(f"f{i:03}", "no beam", "Give one.") for i in range(600)]
+    tiles = [SetAside("north", "it failed", "", f"0_{i}", "noise") for i in range(5)]
+    both = [SetAside(name, "worse", "", "0_0", "noise") for name in ("north", "south")]
+    one = SetAside("east", "truncated", "Copy it again.", "1_1", "ingest")
+    print_set_aside([*lacking, *tiles, *both, one])
+    assert capsys.readouterr().err.splitlines() == [
+        "set aside: 600 fields (f000, f001, f002 and 597 more): no beam",
+        "  hint: Give one.",
+        "set aside: field north, 5 tiles (0_0, 0_1, 0_2 and 2 more), stage noise: it failed",
+        "set aside: 2 tiles of 2 fields (north, south), stage noise: worse",
+        "set aside: field east, tile 1_1, stage ingest: truncated",
+        "  hint: Copy it again.",
+    ]

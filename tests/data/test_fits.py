@@ -276,7 +276,8 @@ def test_a_first_cutout_as_published(tmp_path):
         field, scale = reader.describe(Defaults(beam_arcsec=(5.4, 5.4, 0.0)), "x")
         assert field.shape == (300, 300) and scale == 1.0
         assert field.pixel_scale == pytest.approx(1.8)
-        assert np.isnan(field.frequency) and not reader.notes
+        assert np.isnan(field.frequency)
+        assert len(reader.notes) == 2 and "beam" in reader.notes[0] and "no frequency" in reader.notes[1]
         with fits.open(path) as opened:
             expected = opened[1].data[20:60, 100:250]
         assert np.array_equal(reader.read(Window(20, 60, 100, 250)), expected)

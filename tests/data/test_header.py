@@ -11,7 +11,15 @@ from astropy.wcs import WCS, FITSFixedWarning
 from small_release import make_wcs
 
 from survey_ml.config import Defaults
-from survey_ml.data.header import check_beam, parse_unit, read_beam, read_frequency, read_plane
+from survey_ml.data.header import (
+    NO_FREQUENCY,
+    check_beam,
+    check_polarisation,
+    parse_unit,
+    read_beam,
+    read_frequency,
+    read_plane,
+)
 from survey_ml.errors import InputError
 from survey_ml.field import Beam, Field
 
@@ -73,7 +81,8 @@ def test_the_header_wins_over_a_default_and_says_so():
 
 def test_a_default_stands_in_for_a_missing_beam():
     beam, notes = read_any_beam(make_header(), (5.4, 5.4, 0.0))
-    assert beam == Beam(5.4, 5.4, 0.0) and not notes
+    assert beam == Beam(5.4, 5.4, 0.0)
+    assert notes == ["the beam, 5.4 x 5.4 arcsec, is from `defaults`"]
     beam, _ = read_any_beam(make_header(BMAJ=0.0, BMIN=0.0), (5.4, 5.4, 0.0))
     assert beam.major == 5.4
 
@@ -133,9 +142,10 @@ def test_where_a_frequency_is_found(cards, frequency):
     notes: list[str] = []
     found = read_frequency(header, 7e8, notes)
     assert found == pytest.approx(7e8 if frequency is None else frequency)
-    assert bool(notes) == (frequency is not None)
+    assert ("is from `defaults`" in notes[0]) == (frequency is None)
     if frequency is None:
         assert np.isnan(read_frequency(header, None, notes))
+        assert notes[1] == NO_FREQUENCY
 
 
 # Planes
@@ -209,7 +219,7 @@ def test_polarisation_is_refused(value, pixel, name):
     header = make_header()
     header.update({"CTYPE3": "STOKES", "CRVAL3": value, "CRPIX3": pixel, "CDELT3": 1.0, "WCSAXES": 3})
     with pytest.raises(InputError, match=f"Stokes {name}, not total intensity"):
-        read_plane(header, (120, 100, 1))
+        check_polarisation(header)
 
 
 def test_degenerate_axes_may_come_first():

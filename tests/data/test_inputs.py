@@ -16,6 +16,7 @@ from survey_ml.data.store import ReleaseStore
 from survey_ml.errors import InputError, PluginError
 from survey_ml.field import Beam, Field, Window, split_tiles
 from survey_ml.hookspecs import ReaderSpec
+from survey_ml.loader import config_for_images
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,32 @@ def test_patterns_and_paths_without_files_are_named(tmp_path):
 def test_a_folder_is_told_from_a_file_that_is_not_there(tmp_path):
     (tmp_path / "night[1]").mkdir()
     _, aside = find(tmp_path, "night[[]1]", "gone[[]1].fits")
-    assert aside["night[[]1]"].cause == "night[1] is a folder"
-    assert "night[1]/*.fits" in aside["night[[]1]"].hint
-    assert aside["gone[[]1].fits"].cause == "there is no file gone[1].fits"
+    assert aside["night[1]"].cause == "night[1] is a folder"
+    assert "night[1]/*.fits" in aside["night[1]"].hint
+    assert aside["gone[1].fits"].cause == "there is no file gone[1].fits"
+
+
+def test_hints_without_a_yaml_name_the_command_line(tmp_path):
+    write_image(tmp_path / "nobeam.fits", BMAJ=None)
+    write_image(tmp_path / "nounit.fits", BUNIT=None)
+    paths = [str(tmp_path / name) for name in ("nobeam.fits", "nounit.fits", "gone.fits", "*.fit")]
+    _, aside = find_sources(config_for_images(paths, str(tmp_path / "out")))
+    hints = {item.cause: item.hint for item in aside}
+    assert "--set defaults.beam_arcsec='[5.4,5.4,0]'" in hints["the header has no beam (BMAJ, BMIN, BPA)"]
+    assert "--set defaults.unit=Jy/beam" in hints["the header has no BUNIT"]
+    assert hints[f"there is no file {tmp_path}/gone.fits"] == "Correct the path."
+    assert "quotes" in hints[f"there is no file {tmp_path}/*.fit"]
+    assert not [item for item in aside if "YAML" in item.hint or "[*]" in item.field]
+
+
+def test_the_command_line_hint_works(tmp_path):
+    write_image(tmp_path / "a.fits", BMAJ=None, BMIN=None, BPA=None, BUNIT=None)
+    settings = ["defaults.beam_arcsec=[5.4,5.4,0]", "defaults.unit=Jy/beam"]
+    config = config_for_images([str(tmp_path / "a.fits")], str(tmp_path / "out"), settings=settings)
+    (source,), aside = find_sources(config)
+    assert not aside
+    assert source.field.beam == Beam(5.4, 5.4, 0.0)
+    assert [word in " ".join(source.notes) for word in ("unit", "beam", "no frequency")] == [True] * 3
 
 
 def test_images_of_one_name_are_all_set_aside(tmp_path):

@@ -9,11 +9,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 
 from survey_ml.data import galaxies
 from survey_ml.data.galaxies import CLASSES, isolate_galaxy, load_galaxies
-from survey_ml.data.sample import BEAM, OTHER_BEAM, PIXEL_SCALE, make_demo_release
+from survey_ml.data.sample import (
+    BEAM,
+    OTHER_BEAM,
+    PIXEL_SCALE,
+    REFERENCE_SCALE,
+    REFERENCE_SHIFT,
+    describe_shift,
+    make_demo_release,
+)
 from survey_ml.data.sample import _observe as observe
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.loader import load_config
@@ -136,6 +145,23 @@ def test_the_reference_is_a_shifted_part_of_the_truth(release, truth):
     nearest = np.abs(dec[:, None] - truth["dec"]).min(axis=1) * 3600
     assert np.median(nearest) < 0.5
     assert {"ra", "dec", "peak_flux"} == set(rows[0])
+    ra, peak = (np.array([float(row[name]) for row in rows]) for name in ("ra", "peak_flux"))
+    east = (ra[:, None] - truth["ra"]) * 3600 * np.cos(np.radians(dec))[:, None]
+    north = (dec[:, None] - truth["dec"]) * 3600
+    ratio = peak[:, None] / truth["peak_flux"]
+    own = np.arange(len(rows)), np.argmin(np.hypot(east, north) + np.abs(np.log(ratio)), axis=1)
+    assert np.median(east[own]) == pytest.approx(REFERENCE_SHIFT[0], abs=0.02)
+    assert np.median(north[own]) == pytest.approx(REFERENCE_SHIFT[1], abs=0.02)
+    assert np.median(ratio[own]) == pytest.approx(REFERENCE_SCALE, rel=0.01)
+    assert f"\n# {describe_shift()}.\nreference_catalogue: " in release.read_text()
+
+
+def test_the_truth_has_units_for_astropy_and_for_arrow(release):
+    table = Table.read(release.parent / "truth.parquet")
+    assert (table["ra"].unit, table["peak_flux"].unit, table["extent"].unit) == ("deg", "Jy/beam", "arcsec")
+    assert "point" in set(table["kind"])
+    arrow = pq.read_schema(release.parent / "truth.parquet")
+    assert arrow.field("total_flux").metadata == {b"unit": b"Jy"}
 
 
 def test_only_the_galaxy_in_the_middle_is_kept():

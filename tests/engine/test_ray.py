@@ -26,7 +26,7 @@ from survey_ml.engine.run import run_release
 from survey_ml.engine.server import PrefectServer
 from survey_ml.engine.work import Job, StageWork
 from survey_ml.graph import build_graph
-from survey_ml.stage import Resources
+from survey_ml.stage import Resources, StageSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -197,8 +197,9 @@ def test_sizes_of_pools(cluster):
     assert executor.bound(Resources(cpus=1, memory=1 << 30)) == min(cpus, 3)
     assert executor.bound(Resources(cpus=1, memory=4 << 30)) == 1
     assert executor.bound(Resources(cpus=cpus, memory=1 << 20)) == 1
-    with pytest.raises(EngineError, match="GPU"):
-        executor.bound(Resources(gpus=0.5))
+    executor.require(StageSpec("plain", "a:B"))
+    with pytest.raises(EngineError, match=r"stage seer needs 0\.5 GPU a worker, the cluster has 0"):
+        executor.require(StageSpec("seer", "a:B", resources=Resources(gpus=0.5)))
 
 
 def test_pool_serves_several_callers_and_one_thread_each_worker(release_folder, cluster):

@@ -15,6 +15,7 @@ from survey_ml.data.release import Release
 from survey_ml.errors import ConfigError, DamagedError, PluginError, StoreError
 from survey_ml.export import bundle
 from survey_ml.export.bundle import export_release, load_tables
+from survey_ml.export.moc import measure_footprint
 from survey_ml.export.spec import EXPORTERS
 from survey_ml.hookspecs import ExporterSpec
 from survey_ml.plugins import Origin, Registry, load_factory
@@ -212,3 +213,13 @@ def test_the_marker_seals_the_files(out, config):
     for name, known in marker["files"].items():
         data = (Path(out) / "catalogue" / name).read_bytes()
         assert known == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+
+def test_the_footprint_counts_overlaps_once(out, config):
+    release = Release.open(out)
+    assert measure_footprint(release) is None
+    export_release(out, config(out, export={"formats": ["moc"]}))
+    field = release.field("north").info
+    one = field.shape[0] * field.shape[1] * (field.pixel_scale / 3600) ** 2
+    # Both fields lie on the same sky; cells stick out along the edges.
+    assert one < measure_footprint(release) < 1.2 * one

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,8 +12,9 @@ from astropy.table import Table
 
 from survey_ml.columns import columns_of
 from survey_ml.export.schema import columns_in, make_table, read_column
-from survey_ml.export.tables import write_fits, write_parquet
+from survey_ml.export.tables import describe_fields, write_fits, write_parquet
 from survey_ml.export.votable import describe_votable, write_votable
+from survey_ml.field import Beam
 from survey_ml.products import Column
 
 SMALL = (
@@ -168,3 +171,25 @@ def test_parquet_keeps_nulls(tmp_path, small):
 
 def test_markup_in_descriptions_is_escaped(small):
     assert "Name with &lt;angles&gt; &amp; more" in describe_votable(small, "s")
+
+
+def test_the_header_has_what_all_fields_share(tmp_path, catalogue, field):
+    one, two = field("one"), field("two", ra=160.0)
+    cards = describe_fields([one, two])
+    path = tmp_path / "s.fits"
+    write_fits(catalogue["sources"], path, "sources", cards)
+    header = fits.getheader(path, 1)
+    assert (header["RADESYS"], header["EQUINOX"]) == ("ICRS", 2000.0)
+    assert header["RESTFRQ"] == 1.4e9
+    assert header["BMAJ"] * 3600 == pytest.approx(one.beam.major)
+    assert Table.read(path).colnames == catalogue["sources"].column_names
+
+
+def test_what_differs_between_fields_is_not_in_the_header(field):
+    one = field("one")
+    narrow = replace(field("two"), beam=Beam(6.0, 6.0, 30.0), frequency=float("nan"))
+    assert set(describe_fields([one, narrow])) == {"RADESYS", "EQUINOX"}
+    old = replace(one, header=one.header.replace("'ICRS'", "'FK4' "))
+    assert not {"RADESYS", "EQUINOX"} & set(describe_fields([one, old]))
+    assert describe_fields([old])["RADESYS"][0] == "FK4"
+    assert describe_fields([]) == {}

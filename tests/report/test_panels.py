@@ -11,15 +11,30 @@ from survey_ml.data.catalogues import read_catalogue
 from survey_ml.errors import InputError
 from survey_ml.export.schema import make_table
 from survey_ml.report.page import make_section
-from survey_ml.report.panels.counts import choose_edges, compare_counts, count_sources, find_area
+from survey_ml.report.panels.counts import (
+    choose_edges,
+    compare_counts,
+    count_sources,
+    find_area,
+    show_counts,
+)
+from survey_ml.report.panels.distributions import show_distributions
 from survey_ml.report.panels.fields import show_fields
 from survey_ml.report.panels.gallery import show_gallery
 from survey_ml.report.panels.reference import show_reference
 from survey_ml.report.panels.sky import shorten
 from survey_ml.report.panels.summary import show_summary
+from survey_ml.report.panels.timings import show_timings
 from survey_ml.report.panels.truth import add_noise, show_truth
 from survey_ml.report.spec import PANELS
-from survey_ml.report.style import format_seconds, format_value, make_grid, stretch
+from survey_ml.report.style import (
+    format_seconds,
+    format_value,
+    label_plainly,
+    make_figure,
+    make_grid,
+    stretch,
+)
 
 
 def changed(context, **values):
@@ -45,6 +60,24 @@ def test_panels_do_with_a_finder_of_peaks(context, name):
     assert section is None or not section.failed, section.body
 
 
+def test_captions_say_what_is_counted_and_what_colours_are(context):
+    truth, gallery = show_truth(context).body, show_gallery(context).body
+    assert "Components are counted here" in truth and "Detected components" in truth
+    assert "Orange: components" in gallery and "Red:" not in gallery
+    assert "do not follow the counts of the average sky" in show_counts(context).body
+    assert "compilation" in show_timings(context).body
+    assert "lie on 1 exactly" in show_distributions(context).body
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.78, 1.22), (0.5, 1.6), (0.96, 1.03), (0.31, 1.3)])
+def test_a_short_logarithmic_axis_has_a_tick_at_1(low, high):
+    _, (axis,) = make_figure()
+    axis.set(xscale="log", xlim=(low, high))
+    label_plainly(axis.xaxis)
+    labels = [axis.xaxis.get_major_formatter()(value) for value in axis.xaxis.get_majorticklocs()]
+    assert "1" in labels
+
+
 def test_the_summary_counts_what_is_there(context):
     body = show_summary(context).body
     for table in ("sources", "components", "islands"):
@@ -63,7 +96,7 @@ def test_many_fields_are_thinned(context, monkeypatch):
     monkeypatch.setattr("survey_ml.report.context.MOST_FIGURES", 1)
     thinned = changed(context)
     assert thinned.shown == (context.release.fields[0],)
-    assert "1 fields are drawn" in show_fields(thinned).body
+    assert "1 field is drawn" in show_fields(thinned).body
 
 
 def test_completeness_is_that_of_the_validation_code(context):

@@ -74,7 +74,8 @@ def show_counts(context: Context) -> Panel | None:
     caption = (
         "Each source counts for one over the area in which its peak would be above the threshold; bars are "
         "Poisson errors. Counts near the threshold are not corrected for incompleteness or flux bias, and "
-        "sources are counted, not galaxies." + caption
+        "sources are counted, not galaxies. A demo, or fields chosen for what is in them, do not follow the "
+        "counts of the average sky." + caption
     )
     rows = [
         (f"{lo * 1e3:.3g} – {hi * 1e3:.3g}", int(n), format_value(v), format_value(e, 2))

@@ -30,7 +30,9 @@ def show_distributions(context: Context) -> Panel | None:
     for label, values, color in fluxes:
         axes[0].hist(values * 1e3, bins=bins, histtype="step", color=color, lw=1.6, label=label)
     axes[0].set(xscale="log", yscale="log", xlabel="Flux density (mJy, mJy/beam)", ylabel=table.capitalize())
-    axes[0].legend()
+    # Room above the lines for the legend.
+    axes[0].set_ylim(top=4.0 * axes[0].get_ylim()[1])
+    axes[0].legend(loc="upper right")
     axes[0].set_title("Flux density")
     axes[1].hist(snr, bins=_log_bins(snr), color=BLUE, edgecolor="white", lw=0.4)
     axes[1].axvline(context.seed_snr, color=GREY, ls="--", lw=1)
@@ -50,7 +52,10 @@ def show_distributions(context: Context) -> Panel | None:
         f"The dashed line in the middle is the detection threshold of {context.seed_snr:g}."
     )
     if has_total:
-        caption += " Right: point sources scatter about 1, extended ones lie above."
+        caption += (
+            " Right: sources that are fitted as points lie on 1 exactly; those with a shape of their own "
+            "scatter, and extended ones lie above."
+        )
     return Panel("Flux and signal-to-noise", draw(figure, "Histograms of flux density and S/N", caption))
 
 

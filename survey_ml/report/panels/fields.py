@@ -25,7 +25,10 @@ def show_fields(context: Context) -> Panel | None:
         pieces.insert(0, _draw_fields(context, drawn))
     left = len(context.release.fields) - len(drawn)
     if left:
-        text = "{{ n }} fields are drawn, evenly spaced in the list; the other {{ m }} are only listed."
+        text = (
+            "{{ n }} field{{ 's are' if n != 1 else ' is' }} drawn, evenly spaced in the list; "
+            "the other {{ m }} {{ 'are' if m != 1 else 'is' }} only listed."
+        )
         pieces.insert(1, render(f'<p class="note">{text}</p>', n=len(drawn), m=left))
     return Panel("Fields and sources", join(pieces))
 
@@ -75,7 +78,7 @@ def _list_fields(context: Context) -> Markup:
         "Beam (arcsec)",
         "Frequency (MHz)",
         "Median rms (µJy/beam)",
-        "Found",
+        context.main_table.capitalize() or "Found",
     )
     table = make_table(header, rows, numeric=(1, 2, 3, 4, 5, 6))
     rest = context.release.fields[_ROWS:]

@@ -14,7 +14,7 @@ from survey_ml.report.style import RED, SKY, format_value, make_grid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST = 12
+_MOST = 9
 _LEAST_BEAMS = 12
 _LARGEST_PX = 600
 _SHAPE = ("ra", "dec", "major", "minor", "pa")
@@ -31,12 +31,12 @@ def show_gallery(context: Context) -> Panel | None:
     chosen = np.array([i for i in chosen if context.has_product(str(column["field"][i]), "image")], int)
     if not len(chosen):
         return None
-    figure, axes = make_grid(len(chosen), most=4, title=0.75)
+    figure, axes = make_grid(len(chosen), title=0.75)
     for row, axis in zip(chosen, axes, strict=True):
         _draw_source(context, int(row), axis)
     caption = (
         f"The {len(chosen)} brightest of {int(extended.sum())} sources that are resolved or have several "
-        "components. Red: components of the source at half maximum; light blue: of its neighbours; "
+        "components. Orange: components of the source at half maximum; light blue: of its neighbours; "
         "grey: the beam."
     )
     return Panel("Brightest extended sources", draw(figure, "Cut-outs of extended sources", caption))
@@ -69,8 +69,6 @@ def _draw_source(context: Context, row: int, axis: Axes) -> None:
         draw_ellipses(axis, field, shape, color=color, width=1.0)
     draw_beam(axis, field, (x0 - 0.5, x1 - 0.5, y0 - 0.5, y1 - 0.5))
     flux = format_value(float(context.column("sources", "total_flux")[row]) * 1e3)
-    title = f"{source['name']}\n{flux} mJy, {int(own.sum())} components\n{shorten(name, 34)}"
-    axis.set_title(title, parse_math=False, fontsize=6.8, fontweight="normal")
-    axis.set_xlabel(axis.get_xlabel(), fontsize=7)
-    axis.set_ylabel("")
-    axis.tick_params(labelsize=6.5)
+    n = int(own.sum())
+    title = f"{source['name']}\n{flux} mJy, {n} component{'s' * (n != 1)}\n{shorten(name, 34)}"
+    axis.set_title(title, parse_math=False, fontsize=8.5, fontweight="normal")

@@ -77,7 +77,7 @@ def _draw(pairs: ReferenceComparison, snr: NDArray[np.float64], radius: float) -
     return draw(
         figure,
         "Position offsets and flux ratios against the reference catalogue",
-        "Red: median, with bars of one robust standard deviation. Different epochs, beams and "
+        "Orange: median, with bars of one robust standard deviation. Different epochs, beams and "
         "frequencies move the flux ratio.",
     )
 

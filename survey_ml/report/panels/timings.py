@@ -63,9 +63,7 @@ def show_timings(context: Context) -> Panel | None:
     left.grid(visible=False, axis="y")
     values = [np.array(seconds[stage])[np.isfinite(seconds[stage])] for stage in order]
     values = [v if len(v) else np.array([np.nan]) for v in values]
-    boxes = right.boxplot(
-        values, orientation="horizontal", whis=(1, 99), showfliers=False, patch_artist=True, widths=0.5
-    )
+    boxes = right.boxplot(values, orientation="horizontal", whis=(0, 100), patch_artist=True, widths=0.5)
     for box in boxes["boxes"]:
         box.set(facecolor=BLUE, alpha=0.35, edgecolor=BLUE)
     for line in boxes["medians"]:
@@ -77,6 +75,7 @@ def show_timings(context: Context) -> Panel | None:
     right.grid(visible=False, axis="y")
     caption = (
         "A unit of work is one tile, or one field, of a stage. Boxes hold the central half of the units, "
-        "whiskers 98 %. Times are of the runs that made what is in the release now."
+        "whiskers reach the shortest and the longest. The first unit of a worker may include the compilation "
+        "of the code, once an installation. Times are of the runs that made what is in the release now."
     )
     return Panel("Tiles and timings", join([table, draw(figure, "Time by stage and by unit", caption)]))

@@ -40,7 +40,8 @@ def show_truth(context: Context) -> Panel | None:
     intro = render(
         "<p>{{ table|capitalize }} against <code>{{ path }}</code> ({{ n }} rows; those below 2 σ do not "
         "count), matched one to one within {{ radius }} arcsec, or within the extent of extended ones. "
-        "Above 7 σ {{ complete }} of the true are found; {{ reliable }} of all {{ table }} are real.</p>",
+        "Above 7 σ {{ complete }} of the true are found; {{ reliable }} of all {{ table }} are real. "
+        "{{ table|capitalize }} are counted here; counts of other tables differ.</p>",
         table=table,
         path=Path(context.config.truth).name,
         n=len(truth["ra"]),
@@ -49,7 +50,9 @@ def show_truth(context: Context) -> Panel | None:
         reliable=_say(measure_share(real)),
     )
     body = _draw(measure_shares(found, true_snr, _CURVE), measure_shares(real, snr, _CURVE), context.seed_snr)
-    rows = _tabulate(measure_shares(found, true_snr, empty=True), measure_shares(real, snr, empty=True))
+    rows = _tabulate(
+        table, measure_shares(found, true_snr, empty=True), measure_shares(real, snr, empty=True)
+    )
     return Panel("Completeness and reliability", join([intro, body, rows]))
 
 
@@ -119,14 +122,14 @@ def _draw_shares(axis: Axes, bins: tuple[Bin, ...], color: str, label: str, titl
     label_plainly(axis.xaxis)
 
 
-def _tabulate(complete: tuple[Bin, ...], reliable: tuple[Bin, ...]) -> Markup:
+def _tabulate(table: str, complete: tuple[Bin, ...], reliable: tuple[Bin, ...]) -> Markup:
     rows = []
     for one, two in zip(complete, reliable, strict=True):
         if one.share.n or two.share.n:
             high = f"{one.high:g}" if np.isfinite(one.high) else ""
             label = f"{one.low:g} – {high}" if high else f"above {one.low:g}"
             rows.append((label, _say(one.share), one.share.n, _say(two.share), two.share.n))
-    header = ("Peak over rms", "Completeness (95 %)", "True", "Reliability (95 %)", "Detected")
+    header = ("Peak over rms", "Completeness (95 %)", "True", "Reliability (95 %)", f"Detected {table}")
     return make_table(header, rows, numeric=(1, 2, 3, 4))
 
 

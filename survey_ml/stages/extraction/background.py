@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.stages.extraction.interpolation import interpolate_nodes
 from survey_ml.stages.extraction.mesh import (
     find_references,
     gather_samples,
-    interpolate_nodes,
     mask_sources,
     measure_boxes,
     sum_sorted,
@@ -107,6 +107,7 @@ def measure_background(
     stride: int = 1,
     grow: int = 4,
     mask: NDArray[np.bool_] | None = None,
+    part: tuple[slice, slice] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Measure background and rms at every pixel of a window of a field.
 
@@ -120,11 +121,13 @@ def measure_background(
         See `Mesh`.
     mask : (ny, nx) array of bool, optional
         True where pixels are to be left out of the statistics.
+    part : tuple of slice, optional
+        Rows and columns of the window that are wanted, with start and stop; all by default.
 
     Returns
     -------
     background, rms : (ny, nx) arrays of float32
-        In the image's unit. NaN where the image is not finite, and where nothing within reach
+        Of the part. In the image's unit. NaN where the image is not finite, and where nothing within reach
         tells the noise. Equal, bit by bit, in all windows that hold the pixel with
         `support_radius` around it, or as much of that as the field has.
 
@@ -143,14 +146,28 @@ def measure_background(
     if image.size == 0:
         return image.copy(), image.copy()
     data = image if mask is None else np.where(mask, np.float32(np.nan), image)
+    inner = image if part is None else np.ascontiguousarray(image[part])
+    corner = origin if part is None else (origin[0] + part[0].start, origin[1] + part[1].start)
     samples = gather_samples(data, origin[0], origin[1], step, stride)
     cells = sum_sorted(np.sort(samples, axis=-1))
     single = measure_boxes(cells, cells, None, 0, 0, CLIP_SNR)
     reference = find_references(single, reach)
     mask_sources(data, samples, reference, origin[0], origin[1], step, stride, grow, SOURCE_SNR)
     quiet = sum_sorted(np.sort(samples, axis=-1))
-    nodes = measure_boxes(quiet, cells, reference, reach, ESCALATION, CLIP_SNR)
-    background = np.empty_like(image)
-    rms = np.empty_like(image)
-    interpolate_nodes(image, nodes, origin[0], origin[1], step, background, rms)
+    first = origin[0] // step, origin[1] // step
+    wanted = tuple(
+        min(max(at, 0), most)
+        for start, n, cell, most in zip(corner, inner.shape, first, quiet.counts.shape, strict=True)
+        for at in _bound_nodes(start, n, step, cell)
+    )
+    nodes = measure_boxes(quiet, cells, reference, reach, ESCALATION, CLIP_SNR, wanted)
+    background = np.empty_like(inner)
+    rms = np.empty_like(inner)
+    interpolate_nodes(inner, nodes, corner[0], corner[1], first, step, background, rms)
     return background, rms
+
+
+def _bound_nodes(start: int, n: int, step: int, first: int) -> tuple[int, int]:
+    """Return which nodes of an axis, half open, ``n`` pixels from ``start`` on lie between."""
+    low, high = ((2 * at - (step - 1)) // (2 * step) - first for at in (start, start + n - 1))
+    return low, high + 2

@@ -84,11 +84,11 @@ def describe_shapes(shapes: Shapes, field: Field, snr: Reals, ratio: Reals, rati
     ratio, ratio_err : (n,) float64
         Logarithm of total over peak, and its standard error.
     """
-    jacobians = measure_jacobians(field.wcs, shapes.x, shapes.y)
+    jacobians = measure_jacobians(field.sky, shapes.x, shapes.y)
     to_sky = congruence(jacobians)
     beam = find_covariance(field.beam)
     beam_row = np.array([beam[0, 0], beam[0, 1], beam[1, 1]])
-    sky = locate(field.wcs, shapes.x, shapes.y)
+    sky = locate(field.sky, shapes.x, shapes.y)
     error = np.einsum("nij,nj->ni", to_sky, shapes.position)
     on_sky = np.einsum("nij,nj->ni", to_sky, shapes.shape)
     on_sky[shapes.point] = beam_row
@@ -331,7 +331,7 @@ def _list_islands(
     y0, x0 = maps.window.y0, maps.window.x0
     # Sum over pixels to flux density: the beam's area in pixels is 2 pi / sqrt(det P).
     beam_area = 2.0 * np.pi / np.sqrt(beams[:, 0] * beams[:, 2] - beams[:, 1] ** 2)
-    sky = locate(field.wcs, sums[:, 1], sums[:, 2])
+    sky = locate(field.sky, sums[:, 1], sums[:, 2])
     boxes = islands.boxes[chosen].astype(np.int64)
     flags = np.zeros(len(chosen), np.int64)
     np.bitwise_or.at(flags, measured.island, measured.flags & ~POINT_MODEL)

@@ -1,4 +1,4 @@
-"""The cells of the background mesh: gathering, clipping and interpolation, compiled.
+"""The cells of the background mesh: gathering, masking and clipping, compiled.
 
 No function here is compiled with ``fastmath``: sums keep their order, so that a cell gives the same
 bits whatever window it is in.
@@ -6,13 +6,12 @@ bits whatever window it is in.
 
 from __future__ import annotations
 
-from math import exp, isnan, pi, sqrt
+from math import erf, exp, isnan, pi, sqrt
 from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf
 
 MIN_SAMPLES = 24
 """Fewer samples than this tell no rms."""
@@ -23,7 +22,7 @@ GOOD_SHARE = 0.2
 LEAST_SHARE = 0.1
 """A grown box of which sources leave less than this tells of their skirts, not of the noise."""
 
-NAN = np.float32(np.nan)
+INFINITE = np.float32(np.inf)
 
 
 class Cells(NamedTuple):
@@ -65,15 +64,21 @@ def gather_samples(
     rows = (y0 + ny - 1) // step - row0 + 1
     columns = (x0 + nx - 1) // step - column0 + 1
     samples = np.full((rows, columns, side * side), np.nan, dtype=np.float32)
-    first_y = -y0 % stride
     first_x = -x0 % stride
-    for y in range(first_y, ny, stride):
+    for y in range(-y0 % stride, ny, stride):
         row = (y + y0) // step - row0
         at = ((y + y0) % step) // stride * side
+        # Counters in place of a division at every sample.
+        column = (first_x + x0) // step - column0
+        within = ((first_x + x0) % step) // stride
         for x in range(first_x, nx, stride):
             value = image[y, x]
-            if np.isfinite(value):
-                samples[row, (x + x0) // step - column0, at + ((x + x0) % step) // stride] = value
+            if value - value == np.float32(0.0):
+                samples[row, column, at + within] = value
+            within += 1
+            if within == side:
+                within = 0
+                column += 1
     return samples
 
 
@@ -132,13 +137,12 @@ def _sum_sorted(
 @numba.njit(cache=True, nogil=True, inline="always")
 def _count_below(cell: NDArray[np.float32], count: int, limit: float) -> int:
     """Count the samples of a sorted cell below a limit."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) >> 1
-        if cell[middle] < limit:
-            low = middle + 1
-        else:
-            high = middle
+    low = 0
+    while count > 0:
+        # Without a branch on the sample, which no processor could foretell.
+        half = (count + 1) >> 1
+        low += half if cell[low + half - 1] < limit else 0
+        count -= half
     return low
 
 
@@ -150,42 +154,60 @@ def find_truncated_moments(low: float, high: float) -> tuple[float, float]:
     return mean, sqrt(1.0 - low * at_low - high * at_high - mean * mean)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _move_below(cell: NDArray[np.float32], count: int, limit: float, at: int) -> int:
+    """Count the samples of a sorted cell below a limit, starting from a good guess."""
+    while at < count and cell[at] < limit:
+        at += 1
+    while at > 0 and not cell[at - 1] < limit:
+        at -= 1
+    return at
+
+
 @numba.njit(cache=True, nogil=True)
 def _clip_box(
     cells: Cells,
-    y0: int,
-    y1: int,
-    x0: int,
-    x1: int,
+    box: tuple[int, int, int, int],
     middle: float,
     rms: float,
     clip: tuple[float, float],
     moments: tuple[float, float],
+    found: NDArray[np.int64],
 ) -> tuple[float, float]:
     """Clip the samples of a box of cells until none comes or goes.
 
     Each time mean and rms become those of the normal variable whose kept part has the mean and
-    rms of the samples that are left.
+    rms of the samples that are left. The limits move little from one time to the next, so each
+    cell remembers in ``found`` (n, 2) where they were.
 
     Returns
     -------
     mean, rms : float
         NaN where the samples do not spread or too few are left.
     """
+    y0, y1, x0, x1 = box
     last = -1
     for _ in range(30):
         low, high = middle - clip[0] * rms, middle + clip[1] * rms
         count = 0
         total = 0.0
         square = 0.0
+        i = 0
         for y in range(y0, y1):
             for x in range(x0, x1):
                 n = cells.counts[y, x]
                 if n == 0:
+                    i += 1
                     continue
                 cell = cells.values[y, x]
-                first = _count_below(cell, n, low)
-                end = _count_below(cell, n, high)
+                if last < 0:
+                    first = _count_below(cell, n, low)
+                    end = _count_below(cell, n, high)
+                else:
+                    first = _move_below(cell, n, low, found[i, 0])
+                    end = _move_below(cell, n, high, found[i, 1])
+                found[i, 0], found[i, 1] = first, end
+                i += 1
                 m = end - first
                 shift = cells.middles[y, x] - middle
                 linear = cells.sums[y, x, end] - cells.sums[y, x, first]
@@ -218,6 +240,7 @@ def measure_boxes(
     reach: int,
     escalation: int,
     clip: tuple[float, float],
+    part: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.float64]:
     """Measure background and rms in the box of cells around each cell.
 
@@ -234,15 +257,21 @@ def measure_boxes(
         Cells on each side of the middle one, and by how many that may grow.
     clip : tuple of float
         How far below and above the mean samples are kept, in rms.
+    part : tuple of int, optional
+        ``row0, row1, column0, column1`` (half open) of the cells that are wanted; all by default.
 
     Returns
     -------
     (rows, columns, 2) array of float64
-        Mean and rms; NaN where unknown.
+        Mean and rms; NaN where unknown and outside ``part``.
     """
-    nodes = np.empty((*cells.counts.shape, 2))
+    rows, columns = cells.counts.shape
+    nodes = np.full((rows, columns, 2), np.nan)
     start = reference if reference is not None else np.empty((0, 0, 2))
-    _measure_boxes(cells, whole, start, reach, escalation, clip, find_truncated_moments(*clip), nodes)
+    moments = find_truncated_moments(*clip)
+    _measure_boxes(
+        cells, whole, start, reach, escalation, clip, moments, part or (0, rows, 0, columns), nodes
+    )
     return nodes
 
 
@@ -265,13 +294,14 @@ def _measure_boxes(
     escalation: int,
     clip: tuple[float, float],
     moments: tuple[float, float],
+    part: tuple[int, int, int, int],
     nodes: NDArray[np.float64],
 ) -> None:
     """Fill ``nodes``; see `measure_boxes`."""
     rows, columns, n = cells.values.shape
-    for row in range(rows):
-        for column in range(columns):
-            nodes[row, column] = np.nan
+    found = np.empty(((2 * (reach + escalation) + 1) ** 2, 2), dtype=np.int64)
+    for row in range(part[0], part[1]):
+        for column in range(part[2], part[3]):
             for attempt in range(escalation + 2):
                 used = cells
                 more = attempt
@@ -297,7 +327,7 @@ def _measure_boxes(
                     break
                 if isnan(rms):
                     middle, rms = _guess(used, y0, y1, x0, x1)
-                middle, rms = _clip_box(used, y0, y1, x0, x1, middle, rms, clip, moments)
+                middle, rms = _clip_box(used, (y0, y1, x0, x1), middle, rms, clip, moments, found)
                 if not isnan(rms):
                     nodes[row, column, 0] = middle
                     nodes[row, column, 1] = rms
@@ -325,22 +355,28 @@ def find_references(nodes: NDArray[np.float64], reach: int) -> NDArray[np.float6
     """Give each cell the values of the lower quartile in rms of the cells at most ``reach`` away."""
     rows, columns = nodes.shape[:2]
     reference = np.full(nodes.shape, np.nan)
-    found = np.empty(((2 * reach + 1) ** 2, 2))
+    # Only the lower quartile is kept in order.
+    most = ((2 * reach + 1) ** 2 - 1) // 4 + 1
+    means, spreads = np.empty(most), np.empty(most)
     for row in range(rows):
         for column in range(columns):
             count = 0
             for y in range(max(0, row - reach), min(rows, row + reach + 1)):
                 for x in range(max(0, column - reach), min(columns, column + reach + 1)):
-                    if isnan(nodes[y, x, 1]):
+                    spread = nodes[y, x, 1]
+                    if isnan(spread):
                         continue
-                    at = count
-                    while at > 0 and found[at - 1, 1] > nodes[y, x, 1]:
-                        found[at] = found[at - 1]
-                        at -= 1
-                    found[at] = nodes[y, x]
                     count += 1
+                    if count > most and not spread < spreads[most - 1]:
+                        continue
+                    at = min(count, most) - 1
+                    while at > 0 and spreads[at - 1] > spread:
+                        means[at], spreads[at] = means[at - 1], spreads[at - 1]
+                        at -= 1
+                    means[at], spreads[at] = nodes[y, x, 0], spread
             if count > 0:
-                reference[row, column] = found[(count - 1) // 4]
+                reference[row, column, 0] = means[(count - 1) // 4]
+                reference[row, column, 1] = spreads[(count - 1) // 4]
     return reference
 
 
@@ -367,8 +403,14 @@ def mask_sources(
             limit = np.float32(reference[row, column, 0] + threshold * reference[row, column, 1])
             first = max(0, (column + column0) * step - x0)
             last = min(nx, (column + column0 + 1) * step - x0)
+            # Most stretches hold no source: a look without branches is several times faster.
+            hot = False
             for x in range(first, last):
-                if not (image[y, x] > limit and image[y, x] < np.inf):
+                hot |= (image[y, x] > limit) & (image[y, x] < INFINITE)
+            if not hot:
+                continue
+            for x in range(first, last):
+                if not (image[y, x] > limit and image[y, x] < INFINITE):
                     continue
                 low_y, low_x = max(0, y - grow), max(0, x - grow)
                 for yy in range(low_y + -(low_y + y0) % stride, min(ny, y + grow + 1), stride):
@@ -379,65 +421,3 @@ def mask_sources(
                             (xx + x0) // step - column0,
                             at + ((xx + x0) % step) // stride,
                         ] = np.nan
-
-
-@numba.njit(cache=True, nogil=True)
-def interpolate_nodes(
-    image: NDArray[np.float32],
-    nodes: NDArray[np.float64],
-    y0: int,
-    x0: int,
-    step: int,
-    background: NDArray[np.float32],
-    rms: NDArray[np.float32],
-) -> None:
-    """Interpolate between the centres of cells, linearly in rows and columns; constant at the ends.
-
-    An unknown node takes the mean of the known ones among the four around a pixel.
-    """
-    ny, nx = image.shape
-    rows, columns = nodes.shape[:2]
-    row0, column0 = y0 // step, x0 // step
-    left = np.empty(2)
-    right = np.empty(2)
-    corner = np.empty((2, 2))
-    for y in range(ny):
-        # Twice the distance to the centre of the field's first cell: integers, hence exact.
-        twice = 2 * (y + y0) - (step - 1)
-        k = twice // (2 * step)
-        fy = (twice - 2 * step * k) / (2.0 * step)
-        top = min(max(k - row0, 0), rows - 1)
-        low = min(max(k + 1 - row0, 0), rows - 1)
-        x = 0
-        while x < nx:
-            twice = 2 * (x + x0) - (step - 1)
-            k = twice // (2 * step)
-            end = min(nx, (2 * step * (k + 1) + step - 1 + 1) // 2 - x0)
-            one = min(max(k - column0, 0), columns - 1)
-            two = min(max(k + 1 - column0, 0), columns - 1)
-            for i in range(2):
-                corner[0, 0], corner[0, 1] = nodes[top, one, i], nodes[top, two, i]
-                corner[1, 0], corner[1, 1] = nodes[low, one, i], nodes[low, two, i]
-                count = 0
-                total = 0.0
-                for j in range(4):
-                    value = corner[j // 2, j % 2]
-                    if not isnan(value):
-                        total += value
-                        count += 1
-                if 0 < count < 4:
-                    for j in range(4):
-                        if isnan(corner[j // 2, j % 2]):
-                            corner[j // 2, j % 2] = total / count
-                left[i] = corner[0, 0] + fy * (corner[1, 0] - corner[0, 0])
-                right[i] = corner[0, 1] + fy * (corner[1, 1] - corner[0, 1])
-            b0, b1 = left[0], right[0] - left[0]
-            r0, r1 = left[1], right[1] - left[1]
-            scale = 1.0 / (2.0 * step)
-            base = 2 * x0 - (step - 1) - 2 * step * k
-            for xx in range(x, end):
-                fx = (2 * xx + base) * scale
-                known = np.isfinite(image[y, xx])
-                background[y, xx] = np.float32(b0 + fx * b1) if known else NAN
-                rms[y, xx] = np.float32(r0 + fx * r1) if known else NAN
-            x = end

@@ -122,3 +122,37 @@ def render_components(
                 q = row[3] * dx * dx + 2.0 * row[4] * dx * dy + row[5] * dy * dy
                 if q <= limit:
                     model[y - top, x - left] += row[0] * exp(-0.5 * q)
+
+
+@njit(cache=True, nogil=True)
+def finish_maps(
+    image: NDArray[Any], background: NDArray[Any], labels: NDArray[Any], model: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Blank a model where the image is blank, in place, and make the maps that follow from it.
+
+    All in one pass: these maps are the size of the field, and memory is what they cost.
+
+    Parameters
+    ----------
+    image, background, model : (ny, nx) float32
+    labels : (ny, nx) int32
+        Zero outside islands.
+
+    Returns
+    -------
+    residual : (ny, nx) float32
+        Image minus background minus model.
+    mask : (ny, nx) uint8
+        One on islands.
+    """
+    ny, nx = image.shape
+    residual = np.empty((ny, nx), np.float32)
+    mask = np.empty((ny, nx), np.uint8)
+    for y in range(ny):
+        for x in range(nx):
+            value = image[y, x]
+            if not np.isfinite(value):
+                model[y, x] = np.float32(np.nan)
+            residual[y, x] = value - background[y, x] - model[y, x]
+            mask[y, x] = np.uint8(1) if labels[y, x] > 0 else np.uint8(0)
+    return residual, mask

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from functools import lru_cache
+from math import erfc, exp, log, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +74,6 @@ def make_settings(
     acf : (2 k + 1, 2 k + 1) float64
         Noise autocorrelation.
     """
-    from scipy.special import chdtri, ndtr
-
-    # The same tail as a normal variable beyond this many sigma on either side.
-    threshold = float(chdtri(3, 2.0 * ndtr(-options.free_shape_sigma)))
     return Settings(
         seed=options.seed_snr,
         flood=options.flood_snr,
@@ -85,7 +82,7 @@ def make_settings(
         free_radius=options.free_aperture,
         point_least=1.5,
         free_least=2.3,
-        free_threshold=threshold,
+        free_threshold=find_chi2_threshold(options.free_shape_sigma),
         residual_snr=options.residual_snr,
         dynamic=options.dynamic_limit,
         gain=36.0,
@@ -111,12 +108,33 @@ def measure_fwhm(beam: NDArray[np.float64]) -> float:
     return float(FWHM / sqrt(mean - half))
 
 
+@lru_cache
+def find_chi2_threshold(sigma: float) -> float:
+    """Chi^2 of 3 degrees of freedom with the tail of a normal variable beyond ``sigma`` on either side.
+
+    The tail is ``erfc(r / sqrt 2) + r sqrt(2 / pi) exp(-r^2 / 2)`` of the square root r; its
+    logarithm is concave, so that Newton's method cannot miss.
+    """
+    wanted = erfc(sigma / sqrt(2.0))
+    if wanted <= 0.0:
+        return float("inf")
+    root = sigma
+    for _ in range(100):
+        rest = root * sqrt(2.0 / pi) * exp(-0.5 * root * root)
+        tail = erfc(root / sqrt(2.0)) + rest
+        step = tail * log(tail / wanted) / (rest * root) if rest > 0.0 else 0.0
+        root += step
+        if abs(step) <= 1e-15 * root:
+            break
+    return root * root
+
+
 def measure_correlation(beam: NDArray[np.float64], acf: NDArray[np.float64]) -> float:
     """Variance of a beam-weighted sum over what independent pixels would give: b^T A b / b^T b."""
-    from scipy import ndimage
-
     lag = acf.shape[0] // 2
     y, x = np.mgrid[-lag : lag + 1, -lag : lag + 1]
     shape = np.exp(-0.5 * (beam[0] * x * x + 2.0 * beam[1] * x * y + beam[2] * y * y))
-    smooth = ndimage.convolve(shape, acf, mode="constant")
-    return max(1.0, float((shape * smooth).sum() / (shape * shape).sum()))
+    # Pairs of pixels by their lag, from the spectrum of the shape, padded so that nothing wraps.
+    spectrum = np.fft.rfft2(shape, (4 * lag + 2, 4 * lag + 2))
+    pairs = np.fft.irfft2(np.abs(spectrum) ** 2)[np.ix_(y[:, 0], x[0])]
+    return max(1.0, float((pairs * acf).sum() / (shape * shape).sum()))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from survey_ml.field import Beam
 from survey_ml.stages.noise.beam import find_covariance
+from survey_ml.zenithal import Zenithal
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -17,13 +18,15 @@ ARCSEC = np.degrees(1.0) * 3600.0
 """Arcsec in a radian."""
 
 
-def locate(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def locate(wcs: Zenithal | WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return right ascension and declination in deg, (n, 2), of zero-based pixel positions.
 
     NaN where a position is outside the projection.
     """
     if len(x) == 0:
         return np.empty((0, 2))
+    if isinstance(wcs, Zenithal):
+        return wcs.locate(x, y)
     sky = np.asarray(wcs.all_pix2world(np.stack([x, y], axis=1), 0), dtype=np.float64)
     # Projections that wrap put the longitude first whatever the axes' names.
     if wcs.wcs.lng == 1:
@@ -32,7 +35,9 @@ def locate(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[
     return sky
 
 
-def measure_jacobians(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def measure_jacobians(
+    wcs: Zenithal | WCS, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Measure the derivatives of the offsets to the east and north, in arcsec, by x and y, in pixels.
 
     Central differences over one pixel, of unit vectors, so that neither the pole nor the

@@ -15,11 +15,11 @@ from survey_ml.errors import InputError, WindowTooSmallError
 from survey_ml.field import Beam, Field, Tile
 from survey_ml.stage import Inputs, Options, Stage, Table
 from survey_ml.stages.extraction.background import Mesh, choose_mesh, measure_background, support_radius
-from survey_ml.stages.extraction.clearance import shows_enough
+from survey_ml.stages.extraction.clearance import find_exact, holds_core, shows_enough
 from survey_ml.stages.extraction.components import Maps, build_tables
 from survey_ml.stages.extraction.islands import find_islands
 from survey_ml.stages.extraction.measurement import measure
-from survey_ml.stages.extraction.model import render_components
+from survey_ml.stages.extraction.model import finish_maps, render_components
 from survey_ml.stages.extraction.options import ExtractionOptions, make_settings, measure_fwhm
 from survey_ml.stages.extraction.projection import beam_precision, measure_jacobians
 
@@ -67,7 +67,7 @@ def find_geometry(field: Field, options: ExtractionOptions) -> Geometry:
         When the WCS gives no scale at the field's centre.
     """
     middle = np.array([0.5 * (field.shape[1] - 1)]), np.array([0.5 * (field.shape[0] - 1)])
-    beam = beam_precision(field.beam, measure_jacobians(field.wcs, *middle))[0]
+    beam = beam_precision(field.beam, measure_jacobians(field.sky, *middle))[0]
     if not np.isfinite(beam).all():
         raise InputError(
             "the WCS gives no position at the centre of the image",
@@ -169,17 +169,26 @@ def extract(
     unit_area = field.beam.solid_angle
     field = shape_points(field, options)
     geometry = find_geometry(field, options)
-    background, rms = measure_background(image, origin=(window.y0, window.x0), **geometry.mesh._asdict())
-    if not shows_enough(
-        image, background, rms, tile=tile, shape=field.shape, flood_snr=options.flood_snr,
-        margin=geometry.margin, pad=geometry.pad,
-    ):  # fmt: skip
+    # Maps are exact, and made, only so far from where the window cuts the field.
+    shown = find_exact(window, field.shape, geometry.margin - geometry.pad - 1)
+    enough = holds_core(tile, field.shape, geometry.margin, geometry.pad)
+    if enough:
+        part = shown.inside(window)
+        background, rms = measure_background(
+            image, origin=(window.y0, window.x0), part=part, **geometry.mesh._asdict()
+        )
+        image = np.ascontiguousarray(image[part])
+        enough = shows_enough(
+            image, background, rms, window=shown, core=core, shape=field.shape,
+            flood_snr=options.flood_snr, margin=geometry.pad + 1, pad=geometry.pad,
+        )  # fmt: skip
+    if not enough:
         held = max(core.y0 - window.y0, window.y1 - core.y1, core.x0 - window.x0, window.x1 - core.x1)
         raise WindowTooSmallError(max(geometry.halo, 2 * held))
     labels, islands = find_islands(
         image, background, rms, seed_snr=options.seed_snr, flood_snr=options.flood_snr
     )
-    rows, columns = core.inside(window)
+    rows, columns = core.inside(shown)
     boxes, pad = islands.boxes.astype(np.int64), geometry.pad
     chosen = np.flatnonzero(
         (boxes[:, 0] - pad < rows.stop)
@@ -187,22 +196,19 @@ def extract(
         & (boxes[:, 2] - pad < columns.stop)
         & (boxes[:, 3] + pad > columns.start)
     )
-    peak_x = islands.peak_x[chosen].astype(np.float64) + window.x0
-    peak_y = islands.peak_y[chosen].astype(np.float64) + window.y0
-    beams = beam_precision(field.beam, measure_jacobians(field.wcs, peak_x, peak_y))
+    peak_x = islands.peak_x[chosen].astype(np.float64) + shown.x0
+    peak_y = islands.peak_y[chosen].astype(np.float64) + shown.y0
+    beams = beam_precision(field.beam, measure_jacobians(field.sky, peak_x, peak_y))
     measured = measure(
         image, background, rms, labels, boxes[chosen], chosen + 1, beams, acf, pad,
-        (window.y0, window.x0), make_settings(options, geometry.beam, acf),
+        (shown.y0, shown.x0), make_settings(options, geometry.beam, acf),
     )  # fmt: skip
-    model = np.zeros(image.shape, np.float32)
-    shown = measured.rendered
-    corner = np.array([window.y0 - pad, window.y0 + pad, window.x0 - pad, window.x0 + pad])
-    reach = boxes[chosen][measured.island[shown]] + corner
-    render_components(model, measured.theta[shown], reach, MODEL_SIGMA, (window.y0, window.x0))
-    blank = ~np.isfinite(image[rows, columns])
-    model = model[rows, columns]
-    model[blank] = np.nan
-    maps = Maps(background, rms, window)
+    model = np.zeros(core.shape, np.float32)
+    rendered = measured.rendered
+    corner = np.array([shown.y0 - pad, shown.y0 + pad, shown.x0 - pad, shown.x0 + pad])
+    reach = boxes[chosen][measured.island[rendered]] + corner
+    render_components(model, measured.theta[rendered], reach, MODEL_SIGMA, (core.y0, core.x0))
+    maps = Maps(background, rms, shown)
     tables = build_tables(measured, islands, chosen, beams, maps, field)
     owned = (
         (islands.peak_y[chosen] >= rows.start)
@@ -221,12 +227,15 @@ def extract(
     for table in (components, sources, listed):
         for name in ("total_flux", "total_flux_err"):
             table[name] = table[name] * (field.beam.solid_angle / unit_area)
+    residual, mask = finish_maps(
+        image[rows, columns], background[rows, columns], labels[rows, columns], model
+    )
     return {
         "background": background[rows, columns],
         "rms": rms[rows, columns],
         "model": model,
-        "residual": image[rows, columns] - background[rows, columns] - model,
-        "island_mask": (labels[rows, columns] > 0).astype(np.uint8),
+        "residual": residual,
+        "island_mask": mask,
         "components": components,
         "sources": sources,
         "islands": listed,

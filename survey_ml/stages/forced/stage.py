@@ -88,7 +88,7 @@ class Forced(Stage):
         order = np.lexsort((rows, x, y))
         order = order[_lie_inside(x[order], y[order], field.shape)]
         rows, x, y = rows[order], x[order], y[order]
-        beams = beam_precision(field.beam, measure_jacobians(field.wcs, x, y))
+        beams = beam_precision(field.beam, measure_jacobians(field.sky, x, y))
         points = np.column_stack([np.ones(len(x)), x, y, beams])
         column, row = np.rint(x).astype(np.int64), np.rint(y).astype(np.int64)
         inside = (row >= core.y0) & (row < core.y1) & (column >= core.x0) & (column < core.x1)
@@ -125,7 +125,7 @@ class Forced(Stage):
         edge_x = np.linspace(window.x0 - 0.5, window.x1 - 0.5, 9)
         edge_y = np.linspace(window.y0 - 0.5, window.y1 - 0.5, 9)
         x, y = (grid.ravel() for grid in np.meshgrid(edge_x, edge_y))
-        sky = np.radians(locate(field.wcs, x, y))
+        sky = np.radians(locate(field.sky, x, y))
         finite = np.isfinite(self.ra)
         if not np.isfinite(sky).all():
             return np.flatnonzero(finite)
@@ -143,7 +143,7 @@ class Forced(Stage):
 def _measure_beam(field: Field) -> float:
     """Major FWHM of the beam in pixels at the centre of the field."""
     middle = np.array([0.5 * (field.shape[1] - 1)]), np.array([0.5 * (field.shape[0] - 1)])
-    return measure_fwhm(beam_precision(field.beam, measure_jacobians(field.wcs, *middle))[0])
+    return measure_fwhm(beam_precision(field.beam, measure_jacobians(field.sky, *middle))[0])
 
 
 def _lie_inside(x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -160,7 +160,7 @@ def _find_pixels(
     world = np.stack([ra, dec] if field.wcs.wcs.lng == 0 else [dec, ra], axis=1)
     pixels = np.asarray(field.wcs.all_world2pix(world, 0, quiet=True), dtype=np.float64)
     # On the far side of the sphere some projections fold back into the image.
-    back = locate(field.wcs, pixels[:, 0], pixels[:, 1])
+    back = locate(field.sky, pixels[:, 0], pixels[:, 1])
     with np.errstate(invalid="ignore"):
         good = np.isfinite(back).all(axis=1) & (np.abs(back[:, 1] - dec) < 1e-4)
     pixels[~good] = -1e9

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from math import ceil, pi, sqrt
 
 import numpy as np
+from numpy import fft
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from survey_ml.stages.extraction.background import choose_mesh, measure_background
 
@@ -133,26 +133,53 @@ def measure_patch(
     quiet = np.isfinite(snr) & (np.where(np.isfinite(snr), snr, 0.0) > -EXTREME_SNR)
     bright = np.where(np.isfinite(snr), snr, 0.0) > SOURCE_SNR
     if bright.any():
-        quiet &= ~ndimage.maximum_filter(bright, size=2 * ceil(fwhm) + 1, mode="constant")
+        quiet &= ~_grow(bright, ceil(fwhm))
     n_pixels = int(quiet.sum())
     if n_pixels < max(image.size // 3, 4 * (2 * lag + 1)):
         return None
     # Differences over a rough S/N weigh all parts of a patch alike, whatever its rms does.
     value = np.where(quiet, snr, 0.0)
-    shape = tuple(fft.next_fast_len(n + lag, real=True) for n in image.shape)
+    shape = tuple(find_fast_length(n + lag) for n in image.shape)
     one = fft.rfft2(quiet.astype(np.float64), s=shape)
     linear = fft.rfft2(value, s=shape)
     square = fft.rfft2(value * value, s=shape)
 
+    lags = np.arange(-lag, lag + 1)
+
     def crop(spectrum: NDArray[np.complex128]) -> NDArray[np.float64]:
-        lags = np.arange(-lag, lag + 1)
-        return fft.irfft2(spectrum, s=shape)[np.ix_(lags, lags)]
+        # Only the rows that are wanted are transformed back along the other axis.
+        return fft.irfft(fft.ifft(spectrum, axis=0)[lags], shape[1], axis=1)[:, lags]
 
     pairs = np.rint(crop(one * one.conj()))
     sums = crop(2.0 * (square * one.conj()).real - 2.0 * linear * linear.conj())
     with np.errstate(divide="ignore", invalid="ignore"):
         variogram = np.where(pairs > 0, 0.5 * sums / pairs, np.nan)
     return Patch(variogram, n_pixels, float(np.median(rms[quiet])))
+
+
+def find_fast_length(n: int) -> int:
+    """Return the least length from ``n`` on that has no prime factor above 5: Fourier transforms like it."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1
+
+
+def _grow(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """Return a mask with all within ``radius`` rows and columns of it."""
+    rows = mask.copy()
+    for shift in range(1, radius + 1):
+        rows[shift:] |= mask[:-shift]
+        rows[:-shift] |= mask[shift:]
+    grown = rows.copy()
+    for shift in range(1, radius + 1):
+        grown[:, shift:] |= rows[:, :-shift]
+        grown[:, :-shift] |= rows[:, shift:]
+    return grown
 
 
 def combine_patches(patches: list[Patch], covariance: NDArray[np.float64]) -> NoiseModel:
@@ -250,7 +277,7 @@ def _make_definite(acf: NDArray[np.float64]) -> NDArray[np.float64]:
     few times; what is still negative then is balanced by white noise.
     """
     lag = acf.shape[0] // 2
-    size = fft.next_fast_len(8 * lag + 4, real=True) * 2
+    size = find_fast_length(8 * lag + 4) * 2
     lags = np.ix_(np.arange(-lag, lag + 1), np.arange(-lag, lag + 1))
     support = acf != 0.0
     support |= support[::-1, ::-1]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_ml.field import Beam, Field
+from survey_ml.zenithal import Zenithal
 
 
 def find_covariance(beam: Beam) -> NDArray[np.float64]:
@@ -22,6 +23,7 @@ def find_covariance(beam: Beam) -> NDArray[np.float64]:
 def project_beam(field: Field) -> NDArray[np.float64]:
     """Return the (2, 2) covariance of a field's beam at its reference pixel, x first, in px^2."""
     # Pixel offsets to east and north in arcsec; the first axis of the projection grows eastwards.
-    matrix = np.asarray(field.wcs.celestial.pixel_scale_matrix) * 3600.0
+    sky = field.sky if isinstance(field.sky, Zenithal) else field.sky.celestial
+    matrix = np.asarray(sky.pixel_scale_matrix) * 3600.0
     inverse = np.linalg.inv(matrix)
     return inverse @ find_covariance(field.beam) @ inverse.T
