@@ -31,13 +31,16 @@ def export(
     what the folder held; the next run writes what the YAML says.
     """
     with json_output(as_json) as emit:
+        from survey_ml.data.lease import hold_lease
+        from survey_ml.data.store import ReleaseStore
         from survey_ml.export.bundle import export_release
 
         config = reopen(find_release(release, out))
         wanted = {"formats": formats, "columns": columns, "maps": maps}
         chosen = config.release.export.model_copy(update={k: v for k, v in wanted.items() if v})
         updated = config.release.model_copy(update={"export": chosen})
-        files = export_release(config.out, config.model_copy(update={"release": updated}))
+        with hold_lease(ReleaseStore.open(config.out).medium):
+            files = export_release(config.out, config.model_copy(update={"release": updated}))
         emit({"out": config.out, "files": files})
     if not as_json:
         for file in files:

@@ -18,6 +18,8 @@ def report(release: str, out: str | None, as_json: bool) -> None:
     """Write report.html of a release again from what is in it."""
     with json_output(as_json) as emit:
         from survey_ml.data.inputs import find_sources
+        from survey_ml.data.lease import hold_lease
+        from survey_ml.data.store import ReleaseStore
         from survey_ml.plugins import get_manager
         from survey_ml.report.page import write_report
 
@@ -25,7 +27,8 @@ def report(release: str, out: str | None, as_json: bool) -> None:
         if release.lower().endswith((".yaml", ".yml")):
             config = load([release], out)  # a reference or truth may have been added since the run
         _, aside = find_sources(config, get_manager().readers())
-        page = write_report(config.out, config, aside)
+        with hold_lease(ReleaseStore.open(config.out).medium):
+            page = write_report(config.out, config, aside)
         emit({"out": config.out, "report": page})
     if not as_json:
         click.echo(page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +55,22 @@ def status(
     with json_output(as_json) as emit:
         place = find_release(release, out)
         residue = _clean(place, quiet=as_json) if clean else []
-        found = inspect_release(place, verify=verify, repair=repair)
+        with _holding(place) if repair else nullcontext():
+            found = inspect_release(place, verify=verify, repair=repair)
         emit({**found, "residue": residue} if clean else found)
     if not as_json:
         _print(found, verify)
     ctx.exit(1 if found["damaged"] or found["quarantined"] else 0)
+
+
+def _holding(out: str) -> AbstractContextManager[object]:
+    """Keep runs off a release, if there is one."""
+    from survey_ml.data.lease import hold_lease
+    from survey_ml.data.store import ReleaseStore
+
+    store = ReleaseStore.open(out)
+    store.describe()
+    return hold_lease(store.medium)
 
 
 def _clean(out: str, *, quiet: bool) -> list[Item]:
@@ -130,7 +142,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         "damaged": damaged,
         "quarantined": quarantined,
         "repaired": repair and bool(damaged),
-        "held_by": None if holder is None else asdict(holder),
+        "held_by": None if holder is None or repair else asdict(holder),
     }
 
 

@@ -128,12 +128,26 @@ def _judge(holder: Holder) -> str:
     if holder.machine != _identify_machine():
         return "unknown"
     born, state = _look_up(holder.pid)
+    if not born and _exists(holder.pid):
+        # The processes of others may be hidden from us.
+        return "unknown"
     if born != holder.born or state in ("Z", "X"):
         return "dead"
     if holder.pid == os.getpid() and holder.run not in _held:
         # Ours, and it could not be given back: the store did not answer.
         return "dead"
     return "unknown" if state in ("T", "t") else "alive"
+
+
+def _exists(pid: int) -> bool:
+    """Ask the kernel for a process by its number alone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _user() -> str:

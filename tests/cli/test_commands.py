@@ -343,6 +343,9 @@ def test_one_run_at_a_time_works_on_a_release(call, release):
         told = call("status", release)
         assert told.code == 0
         assert f"at work: {getpass.getuser()}@{platform.node()}, process {os.getpid()}, since 20" in told.out
+        for command in ("export", "report"):
+            assert call(command, release).code == 2
+        assert call("status", release, "--repair").code == 2
         assert call("status", release, "--json").json["held_by"]["pid"] == os.getpid()
     assert call("run", release).code == 0
 

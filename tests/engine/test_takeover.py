@@ -50,6 +50,8 @@ def test_a_suspended_run_is_taken_over_and_writes_no_more(tmp_path, registry):
         _, said = first.communicate(timeout=30)
     finally:
         first.kill()
+        with first:
+            pass  # closes its pipes
     assert first.returncode == 1
     assert "LeaseError" in said and "was taken over by" in said
     assert read_bytes_of(Path(config.out)) == held
