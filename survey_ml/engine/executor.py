@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from survey_ml.engine.cluster import Cluster, EngineError
 from survey_ml.engine.pool import ActorPool
+from survey_ml.engine.stop import Stop
 from survey_ml.engine.work import Job, Report, StageWork
 from survey_ml.stage import Resources
 
@@ -26,6 +27,8 @@ class RayExecutor:
         Of the configuration.
     remaining : callable
         Returns the resources of the stages still to come, to size memory for them all.
+    stop : Stop, optional
+        Ends the work early.
     """
 
     name = "ray"
@@ -39,9 +42,11 @@ class RayExecutor:
         per_call: int,
         retries: int,
         remaining: Callable[[], Sequence[Resources]] = tuple,
+        stop: Stop | None = None,
     ) -> None:
         self._cluster, self._workers, self._memory = cluster, workers, memory
         self._per_call, self._retries, self._remaining = per_call, retries, remaining
+        self._stop = stop or Stop()
         self._pool: ActorPool | None = None
         self._wide = Resources()
 
@@ -80,6 +85,7 @@ class RayExecutor:
             size,
             per_call=self._per_call,
             retries=self._retries,
+            stop=self._stop,
         )
 
     def bound(self, need: Resources) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from survey_ml.engine.failures import describe
+from survey_ml.engine.stop import AGAIN, Stop
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.engine.worker import Worker
 
@@ -14,8 +15,9 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Stop | None = None) -> None:
         self._worker: Worker | None = None
+        self._stop = stop or Stop()
 
     def prepare(self, work: StageWork, count: int) -> None:
         """Open the release."""
@@ -26,6 +28,9 @@ class LocalExecutor:
         """Do the jobs one after the other; an interrupt leaves what is committed."""
         assert self._worker is not None
         for job in jobs:
+            if self._stop.requested:
+                report(Result(job.unit, "stopped", cause=self._stop.reason, hint=AGAIN))
+                return
             try:
                 (result,) = self._worker.run_units(work, [job])
             except (SystemExit, GeneratorExit) as error:

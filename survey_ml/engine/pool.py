@@ -16,6 +16,7 @@ from typing import Any
 from survey_ml.data.commit import quarantine, read_commit
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.cluster import THREADS, Cluster, EngineError
+from survey_ml.engine.stop import AGAIN, Stop
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.graph import INGEST
 from survey_ml.stage import Resources
@@ -114,11 +115,21 @@ class ActorPool:
         Units a call at most.
     retries : int
         Of the configuration; bounds the deaths a unit may cause.
+    stop : Stop, optional
+        Ends the work early: units in hand are given up, and made again by the next run.
     """
 
     def __init__(
-        self, cluster: Cluster, resources: Resources, size: int, *, per_call: int, retries: int
+        self,
+        cluster: Cluster,
+        resources: Resources,
+        size: int,
+        *,
+        per_call: int,
+        retries: int,
+        stop: Stop | None = None,
     ) -> None:
+        self._stop = stop or Stop()
         self.cluster, self.resources, self.size = cluster, resources, size
         self._per_call, self._deaths = per_call, max(1, min(DEATHS, retries))
         self._members: list[_Member] = []
@@ -194,13 +205,29 @@ class ActorPool:
                     if not self._queue and not any(m.calls for m in self._members):
                         self._wake.wait()
                         continue
-                    self._hand_out()
+                    if not self._stop.requested:
+                        self._hand_out()
+                if self._stop.requested:
+                    self._give_up()
+                    continue
                 self._take_in()
                 self._look_after()
             except BaseException as error:
                 self._fail_all(error)
                 if not isinstance(error, Exception | EngineError):
                     raise
+
+    def _give_up(self) -> None:
+        """End the workers and report what they have not committed as stopped."""
+        with self._wake:
+            queued, self._queue = list(self._queue), deque()
+        held = [item for member in self._members for _, items in member.calls for item in items]
+        for member in self._members:
+            member.calls.clear()
+            self._kill(member)
+        self._members.clear()
+        for item in [item for item in held if not self._finish_if_committed(item)] + queued:
+            self._finish(item, Result(item.job.unit, "stopped", cause=self._stop.reason, hint=AGAIN))
 
     def _fail_all(self, error: BaseException) -> None:
         """Give up: every caller gets the error."""
@@ -362,10 +389,7 @@ class ActorPool:
         """
         left = []
         for item in items:
-            found = read_commit(ReleaseStore.open(item.work.out), item.job.unit)
-            if found is not None and found.key == item.job.key:
-                self._finish(item, Result(item.job.unit, "done", float(found.info.get("seconds", 0.0))))
-            else:
+            if not self._finish_if_committed(item):
                 left.append(item)
         for position, item in enumerate(left):
             if running:
@@ -378,6 +402,14 @@ class ActorPool:
                 item.not_before = time.monotonic() + 0.25 * 2**item.deaths
             with self._wake:
                 self._queue.append(item)
+
+    def _finish_if_committed(self, item: _Item) -> bool:
+        """Report a unit whose worker is gone as done, if it had committed it."""
+        found = read_commit(ReleaseStore.open(item.work.out), item.job.unit)
+        if found is None or found.key != item.job.key:
+            return False
+        self._finish(item, Result(item.job.unit, "done", float(found.info.get("seconds", 0.0))))
+        return True
 
     def _quarantine(self, item: _Item) -> None:
         unit = item.job.unit

@@ -19,6 +19,7 @@ from survey_ml.plugins import Registry, get_manager
 
 if TYPE_CHECKING:
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.link import RunLink
     from survey_ml.engine.plan import Plan
     from survey_ml.engine.progress import Progress
     from survey_ml.engine.work import Executor
@@ -53,6 +54,8 @@ class RunResult:
         Units in the release, units done now and wall seconds spent now, by stage.
     stopped : SurveyMLError or None
         Why the run ended early; the same command goes on from there.
+    cancelled : bool
+        It ended early because it was asked to.
     """
 
     out: str
@@ -64,6 +67,7 @@ class RunResult:
     exit_code: int = 0
     stages: list[StageRow] = field(default_factory=list)
     stopped: SurveyMLError | None = None
+    cancelled: bool = False
 
 
 def run_release(
@@ -74,6 +78,7 @@ def run_release(
     retry_quarantined: bool = False,
     registry: Registry | None = None,
     assemble: bool = True,
+    link: RunLink | None = None,
 ) -> RunResult:
     """Bring a release up to date: do what is new or stale, nothing twice.
 
@@ -91,6 +96,9 @@ def run_release(
         Where stages come from; all that is installed unless given.
     assemble : bool
         Put catalogue, report and provenance together at the end.
+    link : RunLink, optional
+        The flow run that this run is part of; with a Prefect API and the ray engine one is made
+        unless given.
 
     Returns
     -------
@@ -108,6 +116,7 @@ def run_release(
     """
     limit_threads()
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.link import RunLink
     from survey_ml.engine.progress import choose_progress
     from survey_ml.export.bundle import check_export
 
@@ -118,9 +127,12 @@ def run_release(
     if assemble:
         check_export(config, graph)
     driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
+    link = link or RunLink()
+    driver.stop = link.stop
+    link.watch_progress(driver.standing)
     with driver.claim():
         driver.open(retry_quarantined=retry_quarantined)
-        result = _bring_up_to_date(config, driver)
+        result = _bring_up_to_date(config, driver, link)
         if assemble and result.stopped is None:
             try:
                 _assemble(config, driver, result)
@@ -128,17 +140,19 @@ def run_release(
                 if not driver.find_damage():
                     raise
                 logger.warning("%s; looking through all that is stored", error)
-                result = _bring_up_to_date(config, driver)
-                _assemble(config, driver, result)
+                result = _bring_up_to_date(config, driver, link)
+                if result.stopped is None:
+                    _assemble(config, driver, result)
     result.seconds = time.monotonic() - start
+    link.conclude(result)
     return result
 
 
-def _bring_up_to_date(config: LoadedConfig, driver: Driver) -> RunResult:
+def _bring_up_to_date(config: LoadedConfig, driver: Driver, link: RunLink) -> RunResult:
     """Do what there is to do and sum up."""
     if driver.has_work(driver.plan()):
         with _showing(driver.progress):
-            _work(config, driver)
+            _work(config, driver, link)
     return driver.conclude()
 
 
@@ -173,21 +187,21 @@ def _showing(progress: Progress) -> Iterator[None]:
         yield
 
 
-def _work(config: LoadedConfig, driver: Driver) -> None:
+def _work(config: LoadedConfig, driver: Driver, link: RunLink) -> None:
     """Do what is to be done with the engine that the configuration names."""
     if config.release.engine.kind == "local":
         from survey_ml.engine.local import LocalExecutor
 
-        executor: Executor = LocalExecutor()
+        executor: Executor = LocalExecutor(driver.stop)
         try:
             driver.process(executor)
         finally:
             executor.close()
     else:
-        _work_on_ray(config, driver)
+        _work_on_ray(config, driver, link)
 
 
-def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
+def _work_on_ray(config: LoadedConfig, driver: Driver, link: RunLink) -> None:
     """Work as a Prefect flow on Ray."""
     from survey_ml.engine.cluster import Cluster, EngineError
     from survey_ml.engine.server import PrefectServer
@@ -209,6 +223,7 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
             per_call=engine.tiles_per_call,
             retries=engine.retries,
             remaining=driver.remaining,
+            stop=driver.stop,
         )
         executor = PrefectExecutor(
             inner, server, stages=len(driver.specs), batch_seconds=engine.batch_seconds
@@ -222,7 +237,14 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
                 executor.lose(error.message)
                 driver.process(inner)
             else:
-                run_flow(config.release.name, config.out, lambda: driver.process(executor), executor, server)
+                run_flow(
+                    config.release.name,
+                    config.out,
+                    lambda: driver.process(executor),
+                    executor,
+                    server,
+                    link,
+                )
         finally:
             executor.close()
     finally:
