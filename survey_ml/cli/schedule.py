@@ -97,18 +97,17 @@ def make_registration(
         When the release could not be run, or the options exclude each other.
     """
     from survey_ml.engine.operation import Registration, Schedule
+    from survey_ml.graph import build_graph
     from survey_ml.loader import is_url
+    from survey_ml.plugins import get_manager
 
     require_yaml(release)
     config = load([release], out, engine, settings)
     if cron and interval:
         raise ConfigError("--cron and --interval exclude each other", "give one of them")
     parameters: dict[str, Any] = {"config": there or str(Path(release).expanduser().absolute())}
+    stages = [spec.name for spec in build_graph(config, get_manager()).order]
     if only:
-        from survey_ml.graph import build_graph
-        from survey_ml.plugins import get_manager
-
-        stages = [spec.name for spec in build_graph(config, get_manager()).order]
         if only not in stages:
             raise ConfigError(
                 f"--only {only}: this release has no such stage", f"its stages: {', '.join(stages)}"

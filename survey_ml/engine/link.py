@@ -42,11 +42,14 @@ class RunLink:
         Is requested when the flow run is cancelled.
     joined : bool
         The run is inside of a flow run already, so it must not start another.
+    cancelled : bool
+        The flow run has been seen to be cancelled.
     """
 
     def __init__(self, *, joined: bool = False) -> None:
         self.stop = Stop()
         self.joined = joined
+        self.cancelled = False
         self._api: PrefectAPI | None = None
         self._flow_run = ""
         self._name = ""
@@ -99,9 +102,16 @@ class RunLink:
     def _listen(self) -> None:
         assert self._api is not None
         state = (self._api.get(f"/flow_runs/{self._flow_run}").get("state") or {}).get("type")
-        if state in ("CANCELLING", "CANCELLED") and not self.stop.requested:
-            self.stop.request("cancelled through Prefect")
-            logger.warning("the run is cancelled; nothing new is begun")
+        if state in ("CANCELLING", "CANCELLED"):
+            self.cancelled = True
+            if not self.stop.requested:
+                self.stop.request("cancelled through Prefect")
+                logger.warning("the run is cancelled; nothing new is begun")
+
+    def listen(self) -> None:
+        """Look at the state of the flow run now."""
+        if self._api is not None:
+            self._attempt(self._listen)
 
     def _show_progress(self) -> None:
         assert self._api is not None

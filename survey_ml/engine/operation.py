@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from survey_ml.engine.api import NotFoundError, PrefectAPI
 from survey_ml.engine.cluster import EngineError, require_engine
@@ -56,8 +57,9 @@ class Schedule:
             return {"schedules": [Interval(timedelta(seconds=self.interval))]}
         if self.cron:
             try:
+                ZoneInfo(self.timezone or "UTC")
                 return {"schedules": [Cron(self.cron, timezone=self.timezone)]}
-            except ValueError as error:
+            except (ValueError, KeyError) as error:
                 where = self.timezone or "UTC"
                 raise ConfigError(
                     f"--cron {self.cron!r} with timezone {where} is no schedule: {error}".splitlines()[0],
