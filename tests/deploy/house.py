@@ -22,6 +22,8 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Without it Ray takes loopback for the first network interface, which it leaves alone otherwise.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     "PREFECT_LOGGING_LEVEL": "WARNING",
 }

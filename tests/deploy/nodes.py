@@ -8,9 +8,9 @@ from ray.cluster_utils import Cluster
 
 
 def main() -> None:
-    common = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=common)
-    others = [cluster.add_node(num_cpus=1, object_store_memory=80 << 20) for _ in range(2)]
+    common = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args={**common, "include_dashboard": False})
+    others = [cluster.add_node(**common) for _ in range(2)]
     cluster.wait_for_nodes()
     print(cluster.address, flush=True)
     for _ in sys.stdin:
