@@ -74,6 +74,10 @@ class DamagedError(StoreError):
     """Stored bytes are missing or differ from their checksum; they must be made again."""
 
 
+class StoppedError(SurveyMLError):
+    """The run was asked to end before its work was done; the same command goes on."""
+
+
 class GraphError(SurveyMLError):
     """Stages cannot be put in an order: a missing producer, a cycle, a clash or a type mismatch."""
 

@@ -84,6 +84,7 @@ def describe(result: RunResult) -> dict[str, Any]:
         "exit_code": result.exit_code,
         "stages": result.stages,
         "stopped": None if result.stopped is None else str(result.stopped),
+        "cancelled": result.cancelled,
     }
 
 
@@ -97,5 +98,7 @@ def print_result(result: RunResult) -> None:
         f"\n{format_count(result.done, 'unit')} done{again}, {result.skipped} {were} done already, "
         f"{len(result.set_aside)} set aside; {format_seconds(result.seconds)}"
     )
-    if result.exit_code != 2:
+    if result.cancelled:
+        click.echo("cancelled; the same command goes on from here", err=True)
+    elif result.exit_code != 2:
         click.echo(f"open {result.out}/report.html and {result.out}/catalogue/")

@@ -13,6 +13,10 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("gc", "survey_ml.cli.gc:gc", "List what a release no longer needs, and remove it"),
     ("export", "survey_ml.cli.export:export", "Write catalogues and maps of a release again"),
     ("report", "survey_ml.cli.report:report", "Write the report of a release again"),
+    ("deploy", "survey_ml.cli.deploy:deploy", "Create or update a Prefect deployment of a release"),
+    ("serve", "survey_ml.cli.serve:serve", "Run a release on a schedule from this process"),
+    ("trigger", "survey_ml.cli.trigger:trigger", "Ask Prefect for a run of a deployment now"),
+    ("cancel", "survey_ml.cli.cancel:cancel", "Cancel a run; a later one goes on from there"),
     ("plugins", "survey_ml.cli.plugins:plugins", "List stages, formats and commands and their origin"),
     ("version", "survey_ml.cli.version:version", "Show the versions that a release depends on"),
 )

@@ -7,7 +7,10 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,7 +110,8 @@ class Cluster:
         }
         try:
             if self.address and self.address != "local":
-                self.ray.init(address=self.address, **common)
+                with _keep_handler():
+                    self.ray.init(address=self.address, **common)
                 return
             _sweep()
             if self._spill:
@@ -115,14 +119,16 @@ class Cluster:
                 common["object_spilling_directory"] = self._spill
             os.environ.setdefault("RAY_memory_usage_threshold", _MEMORY_THRESHOLD)
             self._folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_short_folder())
-            self.ray.init(
-                address="local",
-                num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                _temp_dir=self._folder,
-                **common,
-            )
+            cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            with _keep_handler():
+                self.ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=_STORE_BYTES,
+                    _temp_dir=self._folder,
+                    **common,
+                )
             self.owned = True
         except Exception as error:
             self._drop_folder()
@@ -183,6 +189,17 @@ def _import_ray() -> ModuleType:
     # Its hints on start-up are for those who type `ray.init`; errors reach us as exceptions.
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     return ray
+
+
+@contextlib.contextmanager
+def _keep_handler() -> Iterator[None]:
+    """Put back what is done on SIGTERM, if somebody has set it: Ray would leave without a word to Prefect."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _prefix(pid: int) -> str:

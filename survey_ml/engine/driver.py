@@ -27,8 +27,9 @@ from survey_ml.engine.hearing import Watch
 from survey_ml.engine.ledger import Ledger
 from survey_ml.engine.plan import Plan, UnitState, make_plan
 from survey_ml.engine.progress import Progress
+from survey_ml.engine.stop import AGAIN, Stop
 from survey_ml.engine.work import RELEASE, Executor, Job, Result, StageWork
-from survey_ml.errors import InputError, SetAside, StoreError, SurveyMLError
+from survey_ml.errors import InputError, SetAside, StoppedError, StoreError, SurveyMLError
 from survey_ml.graph import INGEST, Graph
 from survey_ml.products import Kind
 from survey_ml.stage import Resources, StageSpec
@@ -89,6 +90,10 @@ class Driver:
         self._made: Counter[str] = Counter()
         self._warned: Counter[tuple[str, str]] = Counter()
         self._stopped: SurveyMLError | None = None
+        self._asked: Counter[str] = Counter()
+        self._heard: Counter[str] = Counter()
+        self.stop = Stop()
+        """Asks the run to end early."""
         self._hashes: dict[str, str] = {}
         self._lock = threading.Lock()
         self._rank = 0
@@ -214,6 +219,9 @@ class Driver:
             self._culprits.clear()
             for rank, spec in enumerate(self.specs):
                 self._rank = rank
+                if self.stop.requested:
+                    self._stopped = StoppedError(self.stop.reason, AGAIN)
+                    return
                 plan = self.plan()
                 self._note(plan)
                 jobs = plan.jobs(spec.name)
@@ -265,6 +273,7 @@ class Driver:
         work = self.work(spec)
         self.progress.begin(spec.name, len(jobs))
         self.watch.begin(spec.name, len(jobs))
+        self._asked[spec.name] += len(jobs)
         try:
             executor.prepare(work, len(jobs))
             executor.run(work, jobs, self._take)
@@ -297,6 +306,7 @@ class Driver:
             unit = result.unit
             self.progress.advance(unit.stage, result.outcome)
             self.watch.take(result)
+            self._heard[unit.stage] += result.outcome != "stopped"
             if result.outcome in ("done", "skipped"):
                 self._made[unit.stage] += 1
                 again = self._before.get(unit) in ("stale", "redo")
@@ -308,10 +318,17 @@ class Driver:
             elif result.outcome == "damaged":
                 assert result.culprit is not None
                 self._culprits[result.culprit] = result.cause
+            elif result.outcome == "stopped" and self.stop.requested:
+                self._stopped = self._stopped or StoppedError(self.stop.reason, AGAIN)
             elif result.outcome == "stopped" and self._stopped is None:
                 self._stopped = StoreError(
                     result.cause, result.hint, field=unit.field, tile=unit.tile, stage=unit.stage
                 )
+
+    def standing(self) -> dict[str, tuple[int, int]]:
+        """Return units accounted for and units asked for in this run, by stage; from any thread."""
+        with self._lock:
+            return {stage: (self._heard[stage], total) for stage, total in self._asked.items()}
 
     def _warn(self, unit: Unit, cause: str) -> None:
         """Name a unit that is set aside; of many with one cause only the first few."""
@@ -385,7 +402,8 @@ class Driver:
         ]
         wanted = [s for s in good if s.unit.stage != INGEST or len(self.specs) == 1]
         result.exit_code = 0 if not result.set_aside and self._stopped is None else 1
-        if not wanted:
+        result.cancelled = isinstance(self._stopped, StoppedError)
+        if not wanted and not result.cancelled:
             result.exit_code = 2
         return result
 
@@ -407,7 +425,7 @@ class Driver:
                 aside.append(SetAside(where, states[0].reason, hint, "", stage))
             else:
                 aside += [SetAside(where, s.reason, hint, s.unit.tile, stage) for s in states]
-        if self._stopped is not None:
+        if self._stopped is not None and not isinstance(self._stopped, StoppedError):
             error = self._stopped
             aside.append(SetAside(error.field, error.message, error.hint, error.tile, error.stage))
         return aside

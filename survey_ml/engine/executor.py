@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from survey_ml.engine.cluster import Cluster, EngineError
 from survey_ml.engine.hearing import Watch
 from survey_ml.engine.pool import ActorPool
+from survey_ml.engine.stop import Stop
 from survey_ml.engine.work import Job, Report, StageWork
 from survey_ml.stage import Resources, StageSpec
 
@@ -31,6 +32,8 @@ class RayExecutor:
         Seconds a unit may take, and bytes a worker may grow by; see `ActorPool`.
     watch : Watch, optional
         Hears of workers.
+    stop : Stop, optional
+        Ends the work early.
     """
 
     name = "ray"
@@ -47,10 +50,12 @@ class RayExecutor:
         limit: float | None = None,
         recycle: int | None = None,
         watch: Watch | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self._limit, self._recycle, self._watch = limit, recycle, watch
         self._cluster, self._workers, self._memory = cluster, workers, memory
         self._per_call, self._retries, self._remaining = per_call, retries, remaining
+        self._stop = stop or Stop()
         self._pool: ActorPool | None = None
         self._wide = Resources()
 
@@ -93,6 +98,7 @@ class RayExecutor:
             limit=self._limit,
             recycle=self._recycle,
             watch=self._watch,
+            stop=self._stop,
         )
 
     def require(self, spec: StageSpec) -> None:

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from survey_ml.engine.executor import RayExecutor
+from survey_ml.engine.link import RunLink
 from survey_ml.engine.server import PrefectServer, prefect_environment
 from survey_ml.engine.work import Job, Report, Result, StageWork
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TASKS = 200
 """Prefect tasks a flow: thousands in one flow leave a backlog of events that breaks the next one."""
-_AT_ONCE = 3
+AT_ONCE = 3
 """Tasks in hand: one that ends, one that is worked on, one whose jobs are queued behind it."""
 
 
@@ -108,7 +109,7 @@ class PrefectExecutor:
         """Run batches as tasks; a batch that Prefect does not start stays for the caller."""
         from prefect import task
         from prefect.cache_policies import NO_CACHE
-        from prefect.states import Completed, Failed
+        from prefect.states import Cancelled, Completed, Failed
 
         by_number = {batch.number: batch for batch in batches}
 
@@ -127,6 +128,8 @@ class PrefectExecutor:
                 mine.error = error
                 return Failed(message=f"{type(error).__name__}: {error}")
             mine.done = True
+            if counts.get("stopped"):
+                return Cancelled(message="the run was ended early")
             return Completed(message=", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
 
         run_task = task(
@@ -166,7 +169,12 @@ class PrefectExecutor:
 
 
 def run_flow(
-    name: str, out: str, body: Callable[[], None], executor: PrefectExecutor, server: PrefectServer
+    name: str,
+    out: str,
+    body: Callable[[], None],
+    executor: PrefectExecutor,
+    server: PrefectServer,
+    link: RunLink | None = None,
 ) -> None:
     """Run ``body`` as the Prefect flow ``process-release``; without Prefect if it cannot start.
 
@@ -178,17 +186,33 @@ def run_flow(
         Where it goes, shown as a parameter.
     body : callable
         Does all the work with ``executor``. Its errors are raised here; Prefect's are not.
+    link : RunLink, optional
+        Hears that the flow run is cancelled, and shows progress in it; one that is joined to a flow
+        run already makes the work a part of that.
     """
+    link = link or RunLink()
+    if link.joined:
+        with prefect_environment(server.url):
+            body()
+        return
     begun = threading.Event()
     ended = threading.Event()
     errors: list[BaseException] = []
 
     def process_release(release: str, out: str) -> Any:
-        from prefect.states import Completed, Failed
+        from prefect.context import FlowRunContext
+        from prefect.states import Cancelled, Completed, Failed
 
         begun.set()
+        context = FlowRunContext.get()
+        run = context.flow_run if context else None
         try:
-            body()
+            # Nobody else knows of an API that ends with this run.
+            if run is None or server.owned:
+                body()
+            else:
+                with link.working(server.url, str(run.id), name):
+                    body()
         except BaseException as error:
             errors.append(error)
             if not isinstance(error, Exception):
@@ -196,6 +220,8 @@ def run_flow(
             return Failed(message=f"{type(error).__name__}: {error}")
         finally:
             ended.set()
+        if link.stop.requested:
+            return Cancelled(message=link.stop.reason)
         return Completed(message="done")
 
     try:
@@ -228,7 +254,7 @@ def _call_flow(function: Callable[[str, str], Any], name: str, out: str, url: st
             function,
             name="process-release",
             flow_run_name=name,
-            task_runner=ThreadPoolTaskRunner(max_workers=_AT_ONCE),
+            task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),
             retries=0,
             persist_result=False,
             validate_parameters=False,

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from survey_ml.engine.failures import describe
 from survey_ml.engine.records import install
+from survey_ml.engine.stop import AGAIN, Stop
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.engine.worker import Worker
 
@@ -16,9 +17,10 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Stop | None = None) -> None:
         self._worker: Worker | None = None
         self._listening = ExitStack()
+        self._stop = stop or Stop()
 
     def prepare(self, work: StageWork, count: int) -> None:
         """Open the release."""
@@ -30,6 +32,9 @@ class LocalExecutor:
         """Do the jobs one after the other; an interrupt leaves what is committed."""
         assert self._worker is not None
         for job in jobs:
+            if self._stop.requested:
+                report(Result(job.unit, "stopped", cause=self._stop.reason, hint=AGAIN))
+                return
             try:
                 (result,) = self._worker.run_units(work, [job])
             except (SystemExit, GeneratorExit) as error:

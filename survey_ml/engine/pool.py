@@ -17,6 +17,7 @@ from survey_ml.engine.cluster import THREADS, Cluster, EngineError
 from survey_ml.engine.deaths import Coroner, Death, explain_deaths
 from survey_ml.engine.hearing import Watch
 from survey_ml.engine.members import Item, Member, Ticket
+from survey_ml.engine.stop import AGAIN, Stop
 from survey_ml.engine.work import Job, Report, Result, StageWork
 from survey_ml.graph import INGEST
 from survey_ml.stage import Resources
@@ -60,6 +61,8 @@ class ActorPool:
         Bytes of growth after which an actor is replaced, between calls.
     watch : Watch
         Hears of workers.
+    stop : Stop, optional
+        Ends the work early: units in hand are given up, and made again by the next run.
     """
 
     def __init__(
@@ -73,10 +76,12 @@ class ActorPool:
         limit: float | None = None,
         recycle: int | None = None,
         watch: Watch | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self._watch = watch or Watch()
         self._limit, self._recycle = limit, recycle
         self._coroner = Coroner(local=cluster.owned)
+        self._stop = stop or Stop()
         self.cluster, self.resources, self.size = cluster, resources, size
         self._per_call = per_call if limit is None else 1
         self._deaths = max(1, min(DEATHS, retries))
@@ -153,7 +158,11 @@ class ActorPool:
                     if not self._queue and not any(m.calls for m in self._members):
                         self._wake.wait()
                         continue
-                    self._hand_out()
+                    if not self._stop.requested:
+                        self._hand_out()
+                if self._stop.requested:
+                    self._give_up()
+                    continue
                 self._take_in()
                 self._watch_members()
                 self._look_after()
@@ -162,6 +171,18 @@ class ActorPool:
                 self._fail_all(error)
                 if not isinstance(error, Exception | EngineError):
                     raise
+
+    def _give_up(self) -> None:
+        """End the workers and report what they have not committed as stopped."""
+        with self._wake:
+            queued, self._queue = list(self._queue), deque()
+        held = [item for member in self._members for _, items in member.calls for item in items]
+        for member in self._members:
+            member.calls.clear()
+            self._kill(member)
+        self._members.clear()
+        for item in [item for item in held if not self._finish_if_committed(item)] + queued:
+            self._finish(item, Result(item.job.unit, "stopped", cause=self._stop.reason, hint=AGAIN))
 
     def _fail_all(self, error: BaseException) -> None:
         """Give up: every caller gets the error."""
@@ -351,10 +372,7 @@ class ActorPool:
         """
         left = []
         for item in items:
-            found = read_commit(ReleaseStore.open(item.work.out), item.job.unit)
-            if found is not None and found.key == item.job.key:
-                self._finish(item, Result(item.job.unit, "done", float(found.info.get("seconds", 0.0))))
-            else:
+            if not self._finish_if_committed(item):
                 left.append(item)
         for position, item in enumerate(left):
             if death is not None:
@@ -369,6 +387,14 @@ class ActorPool:
                 item.not_before = time.monotonic() + 0.25 * 2 ** len(item.deaths)
             with self._wake:
                 self._queue.append(item)
+
+    def _finish_if_committed(self, item: Item) -> bool:
+        """Report a unit whose worker is gone as done, if it had committed it."""
+        found = read_commit(ReleaseStore.open(item.work.out), item.job.unit)
+        if found is None or found.key != item.job.key:
+            return False
+        self._finish(item, Result(item.job.unit, "done", float(found.info.get("seconds", 0.0))))
+        return True
 
     def _quarantine(self, item: Item) -> None:
         unit = item.job.unit

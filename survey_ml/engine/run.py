@@ -22,6 +22,7 @@ from survey_ml.plugins import Registry, get_manager
 
 if TYPE_CHECKING:
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.link import RunLink
     from survey_ml.engine.plan import Plan
     from survey_ml.engine.progress import Progress
     from survey_ml.engine.work import Executor
@@ -56,6 +57,8 @@ class RunResult:
         Units in the release, units done now and wall seconds spent now, by stage.
     stopped : SurveyMLError or None
         Why the run ended early; the same command goes on from there.
+    cancelled : bool
+        It ended early because it was asked to.
     """
 
     out: str
@@ -67,6 +70,7 @@ class RunResult:
     exit_code: int = 0
     stages: list[StageRow] = field(default_factory=list)
     stopped: SurveyMLError | None = None
+    cancelled: bool = False
 
 
 def run_release(
@@ -77,6 +81,7 @@ def run_release(
     retry_quarantined: bool = False,
     registry: Registry | None = None,
     assemble: bool = True,
+    link: RunLink | None = None,
 ) -> RunResult:
     """Bring a release up to date: do what is new or stale, nothing twice.
 
@@ -94,6 +99,9 @@ def run_release(
         Where stages come from; all that is installed unless given.
     assemble : bool
         Put catalogue, report and provenance together at the end.
+    link : RunLink, optional
+        The flow run that this run is part of; with a Prefect API and the ray engine one is made
+        unless given.
 
     Returns
     -------
@@ -110,7 +118,7 @@ def run_release(
         When Ray cannot be started or is lost for good.
     """
     with allowing(config.release.plugins.allow):
-        return _run(config, only, progress, retry_quarantined, registry, assemble)
+        return _run(config, only, progress, retry_quarantined, registry, assemble, link)
 
 
 def _run(
@@ -120,9 +128,11 @@ def _run(
     retry_quarantined: bool,
     registry: Registry | None,
     assemble: bool,
+    link: RunLink | None,
 ) -> RunResult:
     limit_threads()
     from survey_ml.engine.driver import Driver
+    from survey_ml.engine.link import RunLink
     from survey_ml.engine.observe import watch_run
     from survey_ml.engine.progress import choose_progress
     from survey_ml.export.bundle import check_export
@@ -134,9 +144,12 @@ def _run(
     if assemble:
         check_export(config, graph)
     driver = Driver(config, graph, registry, stages=stages, progress=progress or choose_progress())
+    link = link or RunLink()
+    driver.stop = link.stop
+    link.watch_progress(driver.standing)
     with driver.claim(), watch_run(config) as driver.watch:
         driver.open(retry_quarantined=retry_quarantined)
-        result = _bring_up_to_date(config, driver)
+        result = _bring_up_to_date(config, driver, link)
         if assemble and result.stopped is None:
             try:
                 _assemble(config, driver, result)
@@ -144,18 +157,20 @@ def _run(
                 if not driver.find_damage():
                     raise
                 logger.warning("%s; looking through all that is stored", error)
-                result = _bring_up_to_date(config, driver)
-                _assemble(config, driver, result)
+                result = _bring_up_to_date(config, driver, link)
+                if result.stopped is None:
+                    _assemble(config, driver, result)
         result.seconds = time.monotonic() - start
         driver.watch.conclude(result)
+    link.conclude(result)
     return result
 
 
-def _bring_up_to_date(config: LoadedConfig, driver: Driver) -> RunResult:
+def _bring_up_to_date(config: LoadedConfig, driver: Driver, link: RunLink) -> RunResult:
     """Do what there is to do and sum up."""
     if driver.has_work(driver.plan()):
         with _showing(driver.progress):
-            _work(config, driver)
+            _work(config, driver, link)
     return driver.conclude()
 
 
@@ -191,21 +206,21 @@ def _showing(progress: Progress) -> Iterator[None]:
         yield
 
 
-def _work(config: LoadedConfig, driver: Driver) -> None:
+def _work(config: LoadedConfig, driver: Driver, link: RunLink) -> None:
     """Do what is to be done with the engine that the configuration names."""
     if config.release.engine.kind == "local":
         from survey_ml.engine.local import LocalExecutor
 
-        executor: Executor = LocalExecutor()
+        executor: Executor = LocalExecutor(driver.stop)
         try:
             driver.process(executor)
         finally:
             executor.close()
     else:
-        _work_on_ray(config, driver)
+        _work_on_ray(config, driver, link)
 
 
-def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
+def _work_on_ray(config: LoadedConfig, driver: Driver, link: RunLink) -> None:
     """Work as a Prefect flow on Ray."""
     from survey_ml.engine.cluster import Cluster, EngineError
     from survey_ml.engine.server import PrefectServer
@@ -230,6 +245,7 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
             limit=worker_limit(engine.unit_seconds),
             recycle=None if engine.recycle_mb is None else engine.recycle_mb * 1_000_000,
             watch=driver.watch,
+            stop=driver.stop,
         )
         # Said before hours of other stages, not after them.
         for spec in driver.unfinished():
@@ -246,7 +262,14 @@ def _work_on_ray(config: LoadedConfig, driver: Driver) -> None:
                 executor.lose(error.message)
                 driver.process(inner)
             else:
-                run_flow(config.release.name, config.out, lambda: driver.process(executor), executor, server)
+                run_flow(
+                    config.release.name,
+                    config.out,
+                    lambda: driver.process(executor),
+                    executor,
+                    server,
+                    link,
+                )
         finally:
             executor.close()
     finally:

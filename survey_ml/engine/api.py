@@ -1,0 +1,121 @@
+"""The Prefect API over plain HTTP: for what needs a request or two and not a second of imports."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+from survey_ml.engine.cluster import EngineError
+
+SECONDS = 30.0
+"""Longest wait for an answer, where the caller says nothing else."""
+
+
+class NotFoundError(EngineError):
+    """The API answers, and has no such thing."""
+
+
+class PrefectAPI:
+    """Requests to one Prefect API, with the credentials that Prefect's own client would use.
+
+    Parameters
+    ----------
+    url : str
+        Its address, ending in ``/api``.
+    seconds : float
+        Longest wait for an answer.
+    """
+
+    def __init__(self, url: str, *, seconds: float = SECONDS) -> None:
+        self.url, self._seconds = url.rstrip("/"), seconds
+
+    @classmethod
+    def from_environment(cls, *, seconds: float = SECONDS) -> PrefectAPI:
+        """Return the API that ``PREFECT_API_URL`` names.
+
+        Raises
+        ------
+        EngineError
+            When it names none, or nothing answers there.
+        """
+        url = os.environ.get("PREFECT_API_URL", "").strip()
+        if not url:
+            raise EngineError(
+                "PREFECT_API_URL is not set, so there is no Prefect server to talk to",
+                "start one with `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api",
+            )
+        api = cls(url, seconds=seconds)
+        api.get("/health")
+        return api
+
+    def get(self, path: str) -> Any:
+        """Read something."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Create or find something."""
+        return self._ask("POST", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """Change something."""
+        return self._ask("PATCH", path, body)
+
+    def page(self, path: str) -> str:
+        """Return the address of a page of the user interface."""
+        base = os.environ.get("PREFECT_UI_URL", "").rstrip("/") or self.url.removesuffix("/api")
+        return f"{base}/{path}"
+
+    def _ask(self, method: str, path: str, body: Any) -> Any:
+        if not self.url.startswith(("http://", "https://")):
+            raise EngineError(
+                f"PREFECT_API_URL={self.url} is no web address", "it looks like http://HOST:4200/api"
+            )
+        headers = {"Content-Type": "application/json", **_credentials()}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=self._seconds) as answer:  # noqa: S310
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise self._explain(error, path) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise EngineError(
+                f"the Prefect API at {self.url} does not answer: {reason}",
+                "start the server, or set PREFECT_API_URL to one that runs",
+            ) from None
+        try:
+            return json.loads(text) if text else None
+        except ValueError:
+            raise EngineError(
+                f"what answers at {self.url} is not a Prefect API", "PREFECT_API_URL must end in /api"
+            ) from None
+
+    def _explain(self, error: urllib.error.HTTPError, path: str) -> EngineError:
+        with error:
+            said = error.read(2000).decode(errors="replace")
+        if error.code == 401:
+            return EngineError(
+                f"the Prefect API at {self.url} wants credentials, or others",
+                "export PREFECT_API_AUTH_STRING=USER:PASSWORD, as the server was started with",
+            )
+        if error.code == 404:
+            return NotFoundError(
+                f"the Prefect API at {self.url} has no {path}", "PREFECT_API_URL must end in /api"
+            )
+        return EngineError(
+            f"the Prefect API answers {error.code} to {path}: {said}", "see the log of the server"
+        )
+
+
+def _credentials() -> dict[str, str]:
+    """Return the header that lets us in, if one is needed."""
+    if pair := os.environ.get("PREFECT_API_AUTH_STRING", ""):
+        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    if key := os.environ.get("PREFECT_API_KEY", ""):
+        return {"Authorization": f"Bearer {key}"}
+    return {}

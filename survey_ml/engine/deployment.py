@@ -1,0 +1,123 @@
+"""The flow that Prefect deploys: ``survey_ml.engine.deployment.process_release``.
+
+Prefect imports this file in the process of a flow run; nothing else imports it before it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from survey_ml.engine.flow import AT_ONCE
+from survey_ml.engine.link import RunLink
+from survey_ml.engine.progress import QuietProgress
+from survey_ml.engine.run import RunResult, run_release
+from survey_ml.engine.stop import Stop
+from survey_ml.errors import SurveyMLError
+from survey_ml.loader import load_config
+
+SET_ASIDE = "SetAside"
+"""Name of the completed state of a run that left something out: exit code 1 of ``survey-ml run``."""
+
+
+@flow(
+    name="process-release",
+    task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),
+    retries=0,
+    persist_result=False,
+    log_prints=False,
+)
+def process_release(
+    config: str,
+    only: str | None = None,
+    out: str | None = None,
+    engine: Literal["ray", "local"] | None = None,
+    settings: list[str] | None = None,
+    retry_quarantined: bool = False,
+    strict: bool = False,
+) -> Any:
+    """Bring a release up to date, as ``survey-ml run`` does, and show it in this flow run.
+
+    Parameters
+    ----------
+    config : str
+        Path of the release YAML where the run is.
+    only : str, optional
+        Do only this stage and those that it needs; ``ingest`` takes new fields in.
+    out : str, optional
+        Output folder or URL, instead of the YAML's.
+    engine : str, optional
+        ``ray`` or ``local``, instead of the YAML's.
+    settings : list of str, optional
+        ``stage.key=value`` or ``section.key=value``, which win over the YAML.
+    retry_quarantined : bool
+        Try units again that killed their worker.
+    strict : bool
+        Fail when anything was set aside, instead of completing with state `SET_ASIDE`.
+
+    Returns
+    -------
+    prefect.states.State
+        Completed (exit code 0), Completed with name ``SetAside`` (1), Cancelled, or Failed (2, or
+        the run ended early).
+    """
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    url = str(getattr(context.client, "api_url", "")).rstrip("/") or os.environ.get("PREFECT_API_URL", "")
+    # The engine reports to the API that started this run, even one that only a profile names.
+    os.environ["PREFECT_API_URL"] = url
+    link = RunLink(joined=True)
+    try:
+        loaded = load_config(config, settings=settings or (), out=out, engine=engine)
+        with _ending_on_signal(link.stop), link.working(url, str(context.flow_run.id), loaded.release.name):
+            result = run_release(
+                loaded,
+                only=only,
+                progress=QuietProgress(),
+                retry_quarantined=retry_quarantined,
+                link=link,
+            )
+            link.listen()
+    except SurveyMLError as error:
+        return Failed(message=str(error))
+    return _judge(result, strict, cancelled=link.cancelled)
+
+
+@contextlib.contextmanager
+def _ending_on_signal(stop: Stop) -> Iterator[None]:
+    """End the run in good order on SIGTERM: by a worker that cancels, a pod that is evicted, a time limit.
+
+    Prefect's own handler raises wherever the run happens to be, and tells of tasks that failed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.request("ended by a signal"))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _judge(result: RunResult, strict: bool, *, cancelled: bool) -> Any:
+    """Return the state that says what the exit code says."""
+    account = f"{result.done} units done, {result.skipped} done already, {len(result.set_aside)} set aside"
+    if result.cancelled and cancelled:
+        return Cancelled(message=f"{account}; a later run goes on from here")
+    if result.stopped is not None or result.exit_code == 2:
+        return Failed(message=f"{account}; {result.stopped or 'nothing could be done'}")
+    if result.exit_code == 0:
+        return Completed(message=account)
+    first = result.set_aside[0]
+    message = f"{account}; the first: {first.field} {first.tile} {first.stage}: {first.cause}"
+    return Failed(message=message) if strict else Completed(name=SET_ASIDE, message=message)

@@ -1,0 +1,161 @@
+"""A real server, pool, worker and deployment: schedules fire, runs start, cancel and go on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from house import count_commits, read_catalogue, start_house, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+POOL = "one-node"
+
+
+@pytest.fixture(scope="module")
+def house(environment, tmp_path_factory):
+    with start_house(environment, tmp_path_factory.mktemp("house"), POOL) as found:
+        yield found
+
+
+def list_runs(house, deployment, **more):
+    where = {"deployment_id": {"any_": [deployment]}, **more}
+    return house.ask("/flow_runs/filter", {"flow_runs": where, "sort": "EXPECTED_START_TIME_ASC"})
+
+
+@pytest.fixture(scope="module")
+def scheduled(house, make_release):
+    """Return a release whose deployment has a schedule, and the run that the schedule brought."""
+    path = make_release("nightly")
+    found = house.call("deploy", path, "--pool", POOL, "--interval", "20s")
+    assert found["deployment"] == "process-release/nightly"
+    assert found["interval"] == 20
+
+    def fired():
+        runs = list_runs(house, found["id"], state={"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}})
+        return runs[0] if runs else None
+
+    run = wait_until(fired, 150, "a scheduled run ends")
+    # The same command brings it up to date: the schedule is gone.
+    again = house.call("deploy", path, "--pool", POOL)
+    assert again["id"] == found["id"]
+    assert house.ask(f"/deployments/{found['id']}")["schedules"] == []
+    return path, found, run
+
+
+def test_a_schedule_fires_and_makes_the_same_catalogue(house, scheduled, expected):
+    path, _, run = scheduled
+    assert run["auto_scheduled"]
+    assert run["state"]["type"] == "COMPLETED", house.read_logs()
+    assert run["state"]["name"] == "Completed"
+    assert run["state"]["message"].endswith("0 set aside")
+    states = [state["type"] for state in house.ask(f"/flow_run_states/?flow_run_id={run['id']}")]
+    assert states[0] == "SCHEDULED"
+    assert states[-1] == "COMPLETED"
+    assert "RUNNING" in states
+    assert len(expected["ratios.parquet"]["ratio"]) > 5
+    assert read_catalogue(path.parent / "nightly") == expected
+
+
+def test_a_run_leaves_artifacts(house, scheduled):
+    path, _, run = scheduled
+    where = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+    artifacts = {entry["key"]: entry for entry in house.ask("/artifacts/filter", where)}
+    rows = {row["stage"]: row for row in json.loads(artifacts["nightly-stages"]["data"])}
+    assert list(rows) == ["ingest", "smooth", "total", "ratio", "census"]
+    assert rows["smooth"]["units"] == rows["smooth"]["done"] == 9
+    assert rows["smooth"]["set aside"] == 0
+    report = (path.parent / "nightly" / "report.html").as_uri()
+    assert artifacts["nightly-report"]["data"] == f"[Report of nightly]({report})"
+    assert artifacts["nightly-progress-smooth"]["type"] == "progress"
+    assert artifacts["nightly-progress-smooth"]["data"] == 100
+
+
+def test_a_key_makes_one_run_of_two_requests(house, scheduled):
+    path, _, _ = scheduled
+    first = house.call("trigger", path, "--key", "night-1")
+    second = house.call("trigger", "process-release/nightly", "--key", "night-1", "--wait", "--timeout", "3m")
+    assert second["run"] == first["run"]
+    assert second["state"] == "Completed"
+    assert second["message"].startswith("0 units done, ")
+    assert house.call("trigger", "nightly", "--key", "night-1")["run"] == first["run"]
+
+
+def test_cancel_in_mid_run_and_go_on(house, make_release, expected):
+    path = make_release("slow", seconds=1.5)
+    out = path.parent / "slow"
+    house.call("deploy", path, "--pool", POOL)
+    run = house.call("trigger", path)["run"]
+    wait_until(lambda: count_commits(out) >= 2, 120, "two tiles are done")
+    answer = house.call("cancel", run)
+    assert [entry["run"] for entry in answer["runs"]] == [run]
+    time.sleep(5)
+    after = count_commits(out)
+    ended = wait_until(lambda: find_final(house, run), 90, "the run has ended")
+    assert ended["name"] == "Cancelled"
+    assert count_commits(out) == after < 9
+    status = house.call("status", path)
+    assert status["stages"]["smooth"]["done"] == after
+    assert status["damaged"] == status["quarantined"] == []
+    assert "unfinished" in house.call("cancel", run, code=2)["error"]
+    resumed = house.call("trigger", path, "--wait", "--timeout", "3m")
+    assert resumed["state"] == "Completed"
+    assert f"{9 + after} done already" in resumed["message"]
+    assert read_catalogue(out) == expected
+
+
+def find_final(house, run):
+    state = house.ask(f"/flow_runs/{run}")["state"]
+    return state if state["type"] in ("CANCELLED", "CRASHED", "FAILED", "COMPLETED") else None
+
+
+def test_what_cannot_be_run_fails_with_a_hint(house, scheduled):
+    path, _, _ = scheduled
+    text = path.read_text()
+    path.write_text(text.replace("seconds:", "secconds:"))
+    try:
+        answer = house.call("trigger", "nightly", "--wait", "--timeout", "3m", code=2)
+    finally:
+        path.write_text(text)
+    assert answer["state"] == "Failed"
+    assert "secconds" in answer["message"]
+
+
+def test_serve_runs_it_from_one_process(house, scheduled):
+    path, _, _ = scheduled
+    command = [sys.executable, "-m", "survey_ml.cli", "serve", str(path), "--name", "served", "--json"]
+    with subprocess.Popen(
+        [*command, "--interval", "1h", "--engine", "local"],
+        env=house.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            found = json.loads(process.stdout.readline())
+            assert found["deployment"] == "process-release/served"
+            ran = house.call("trigger", "served", "--wait", "--timeout", "2m")
+            assert ran["state"] == "Completed"
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+    deployment = house.ask(f"/deployments/{found['id']}")
+    assert deployment["paused"] or not any(entry["active"] for entry in deployment["schedules"])
+
+
+def test_names_that_are_not_there(house):
+    answer = house.call("trigger", "no-such", code=2)
+    assert "no deployment 'no-such'" in answer["error"]
+    assert "survey-ml deploy" in answer["hint"]
+
+
+def test_a_wrong_password_is_named(house):
+    wrong = {**house.environment, "PREFECT_API_AUTH_STRING": "nobody:nothing"}
+    from house import survey_ml
+
+    answer = survey_ml(wrong, "trigger", "nightly")
+    assert answer.returncode == 2
+    assert "PREFECT_API_AUTH_STRING" in answer.stderr
