@@ -8,10 +8,8 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +34,6 @@ THREADS = dict.fromkeys(
 )
 """One thread a worker: workers are the parallelism, and sums come out the same on any machine."""
 
-_LOOKS = 3
-"""Connections tried before a control service is taken for gone."""
 _STORE_BYTES = 100 << 20
 """Object store of a local Ray. Addresses and windows travel, not arrays, so it stays near empty."""
 
@@ -95,7 +91,6 @@ class Cluster:
         self.address = os.environ.get("RAY_ADDRESS", "").strip()
         self.owned = False
         self._folder = ""
-        self._control = ""
         self.ray: ModuleType = _import_ray()
 
     def start(self) -> None:
@@ -117,7 +112,6 @@ class Cluster:
             if self.address and self.address != "local":
                 with _keep_handler():
                     self.ray.init(address=self.address, **common)
-                self._control = self._find_control()
                 return
             _sweep()
             if self._spill:
@@ -136,7 +130,6 @@ class Cluster:
                     **common,
                 )
             self.owned = True
-            self._control = self._find_control()
         except Exception as error:
             self._drop_folder()
             where = f"at {self.address}" if self.address else "on this machine"
@@ -147,33 +140,10 @@ class Cluster:
 
     def alive(self) -> bool:
         """Tell whether any node of the cluster still answers."""
-        # A call to a control service that is gone waits for a minute, then Ray ends this process.
-        if not self._is_controlled():
-            return False
         try:
             return any(node["Alive"] for node in self.ray.nodes())
         except Exception:
             return False
-
-    def _find_control(self) -> str:
-        """Return the address of the control service; empty where Ray does not say."""
-        try:
-            return str(self.ray.get_runtime_context().gcs_address)
-        except Exception:
-            return ""
-
-    def _is_controlled(self) -> bool:
-        """Tell whether the cluster's control service (GCS) takes connections; True where it is not known."""
-        host, _, port = self._control.rpartition(":")
-        if not port.isdigit():
-            return True
-        for _ in range(_LOOKS):
-            try:
-                with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
-                    return True
-            except OSError:
-                time.sleep(0.2)
-        return False
 
     def resources(self) -> dict[str, float]:
         """Return what the cluster has in all: CPU, GPU, memory."""

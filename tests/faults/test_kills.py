@@ -181,23 +181,19 @@ def test_workers_killed(seed, prefect_home, api, undisturbed):
     check(folder, undisturbed)
 
 
-@pytest.mark.parametrize(
-    ("seed", "part"), [(5, "raylet/raylet"), (6, "raylet/raylet"), (7, "gcs/gcs_server")]
-)
-def test_a_part_of_ray_killed(seed, part, prefect_home, api, undisturbed):
+@pytest.mark.parametrize("seed", [5, 6])
+def test_raylet_killed(seed, prefect_home, api, undisturbed):
     rng = random.Random(seed)
-    folder = write_fields(prefect_home / f"ray{seed}")
+    folder = write_fields(prefect_home / f"raylet{seed}")
     process = drive(folder, api=api)
     try:
         wait_for_commits(process, folder / "out", rng.randrange(3, 36))
         time.sleep(rng.uniform(0, 0.1))
-        found = find(process, part)
-        for one in found:
-            one.kill()
+        for raylet in find(process, "raylet/raylet"):
+            raylet.kill()
         said = finish(process)
     finally:
         process.kill()
-    assert found
     assert said["exit_code"] == 0
     assert said["done"] == UNITS
     check(folder, undisturbed)
