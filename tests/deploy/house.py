@@ -28,6 +28,8 @@ QUIET = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    # A run that is due waits for the worker to look, ten seconds otherwise.
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
 }
 PASSWORD = "admin:change-me"
 """The one of the guide."""
