@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,21 @@ from pathlib import Path
 import pytest
 
 MakeDistribution = Callable[..., Path]
+_COMPILER = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fill the cache of compiled functions once, beside the tests of servers, which mostly wait."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        script = Path(__file__).with_name("compile_once.py")
+        config.stash[_COMPILER] = subprocess.Popen([sys.executable, str(script)])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what `pytest_configure` began."""
+    if (compiler := config.stash.get(_COMPILER, None)) is not None:
+        compiler.kill()
+        compiler.wait()
 
 
 @pytest.fixture
