@@ -128,7 +128,7 @@ def _judge(holder: Holder) -> str:
     if holder.machine != _identify_machine():
         return "unknown"
     born, state = _look_up(holder.pid)
-    if not born and _exists(holder.pid):
+    if not born and process_exists(holder.pid):
         # The processes of others may be hidden from us.
         return "unknown"
     if born != holder.born or state in ("Z", "X"):
@@ -139,7 +139,7 @@ def _judge(holder: Holder) -> str:
     return "unknown" if state in ("T", "t") else "alive"
 
 
-def _exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Ask the kernel for a process by its number alone."""
     try:
         os.kill(pid, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -14,6 +15,11 @@ from survey_ml.engine.cluster import EngineError
 SECONDS = 30.0
 """Longest wait for an answer, where the caller says nothing else."""
 
+BUSY = frozenset({429, 502, 503})
+"""Answers that say come again: Prefect's is 503 when its database is locked, and nothing was done."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
+
 
 class NotFoundError(EngineError):
     """The API answers, and has no such thing."""
@@ -22,12 +28,14 @@ class NotFoundError(EngineError):
 class PrefectAPI:
     """Requests to one Prefect API, with the credentials that Prefect's own client would use.
 
+    A server that says it is busy is asked again, with growing pauses.
+
     Parameters
     ----------
     url : str
         Its address, ending in ``/api``.
     seconds : float
-        Longest wait for an answer.
+        Longest wait for an answer, and longest time to go on asking a server that is busy.
     """
 
     def __init__(self, url: str, *, seconds: float = SECONDS) -> None:
@@ -57,7 +65,7 @@ class PrefectAPI:
         return self._ask("GET", path, None)
 
     def post(self, path: str, body: Any) -> Any:
-        """Create or find something."""
+        """Create or find something; the body carries a key where twice would not be the same as once."""
         return self._ask("POST", path, body)
 
     def patch(self, path: str, body: Any) -> Any:
@@ -78,8 +86,7 @@ class PrefectAPI:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=self._seconds) as answer:  # noqa: S310
-                text = answer.read()
+            text = self._insist(request)
         except urllib.error.HTTPError as error:
             raise self._explain(error, path) from None
         except (OSError, ValueError) as error:
@@ -94,6 +101,20 @@ class PrefectAPI:
             raise EngineError(
                 f"what answers at {self.url} is not a Prefect API", "PREFECT_API_URL must end in /api"
             ) from None
+
+    def _insist(self, request: urllib.request.Request) -> bytes:
+        """Return the answer, asking again while the server is busy and there is time."""
+        end, pause = time.monotonic() + self._seconds, _FIRST_PAUSE
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=self._seconds) as answer:  # noqa: S310
+                    return bytes(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code not in BUSY or time.monotonic() + pause > end:
+                    raise
+                error.close()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _explain(self, error: urllib.error.HTTPError, path: str) -> EngineError:
         with error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from survey_ml.data.lease import process_exists
 from survey_ml.errors import SurveyMLError
 
 logger = logging.getLogger(__name__)
@@ -217,15 +218,5 @@ def _sweep() -> None:
     mine = _prefix(0).rsplit("-", 2)[0]
     for folder in Path(_short_folder()).glob(f"{mine}-*-*"):
         pid = folder.name.split("-")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and not process_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

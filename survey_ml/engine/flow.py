@@ -193,7 +193,7 @@ def run_flow(
     """
     link = link or RunLink()
     if link.joined:
-        with prefect_environment(server.url):
+        with prefect_environment(server.url), server.watched(lambda: executor.lost):
             body()
         return
     begun = threading.Event()
@@ -227,7 +227,7 @@ def run_flow(
         return Completed(message="done")
 
     try:
-        with prefect_environment(server.url):
+        with prefect_environment(server.url), server.watched(lambda: executor.lost):
             _call_flow(process_release, name, out, server.url)
     except Exception as error:
         if not errors:

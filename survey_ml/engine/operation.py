@@ -233,9 +233,12 @@ def trigger(
         See `describe_run`.
     """
     found = find_deployment(api, deployment)
-    body: dict[str, Any] = {"state": {"type": "SCHEDULED"}, "parameters": dict(parameters or {})}
-    if key:
-        body["idempotency_key"] = key
+    # Always with a key: a request that has to be made again must not start two runs.
+    body = {
+        "state": {"type": "SCHEDULED"},
+        "parameters": dict(parameters or {}),
+        "idempotency_key": key or uuid.uuid4().hex,
+    }
     run = api.post(f"/deployments/{found['id']}/create_flow_run", body)
     return describe_run(api, run)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import subprocess
@@ -18,11 +19,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from survey_ml.engine.cluster import EngineError
+
+logger = logging.getLogger(__name__)
 
 START_SECONDS = 180.0
 """Longest wait for the API: the first start on a busy machine prepares a database."""
@@ -50,6 +53,12 @@ _SERVER_ONLY = {
     "PREFECT_SERVER_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
 }
+
+LOOK_SECONDS = 5.0
+"""Between two looks at the API during a run."""
+
+SILENT_SECONDS = 15.0
+"""Without an answer for so long, an API is called lost; with two looks, that is told within 30 s."""
 
 
 class PrefectServer:
@@ -104,7 +113,7 @@ class PrefectServer:
         while time.monotonic() < end:
             if self.healthy():
                 return self.url
-            if self._process is not None and self._process.poll() is not None:
+            if self._has_ended():
                 raise self._describe_end()
             if not self.owned:
                 break
@@ -151,6 +160,44 @@ class PrefectServer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError, ValueError):
             return False
+
+    @contextlib.contextmanager
+    def watched(self, lost: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Say it in the log when the API stops answering, within 30 s, and when it is back.
+
+        Parameters
+        ----------
+        lost : callable
+            True once nobody waits for the API any more; nothing is said then.
+        """
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended, lost), name="survey-ml-api", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _watch(self, ended: threading.Event, lost: Callable[[], bool]) -> None:
+        heard, told = time.monotonic(), False
+        while not ended.wait(LOOK_SECONDS) and not lost():
+            silent = time.monotonic() - heard
+            if self.healthy():
+                if told:
+                    logger.warning("the Prefect API answers again, after %.0f s", silent)
+                heard, told = time.monotonic(), False
+            elif not told and (silent >= SILENT_SECONDS or self._has_ended()) and not lost():
+                told = True
+                logger.warning(
+                    "the Prefect API at %s has not answered for %.0f s; the run goes on, "
+                    "and what Prefect shows of it is out of date",
+                    self.url,
+                    silent,
+                )
+
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
 
     def stop(self) -> None:
         """End the API if it was started here."""

@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 from releases import write_fields
 
+GUIDE = Path(__file__).parents[2] / "deploy" / "README.md"
+
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -26,8 +28,11 @@ QUIET = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     "PREFECT_LOGGING_LEVEL": "WARNING",
+    # A run that is due waits for the worker to look, ten seconds otherwise.
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
 }
-PASSWORD = "tester:not a secret"
+PASSWORD = "admin:change-me"
+"""The one of the guide."""
 
 
 def write_release(folder: Path) -> Path:
@@ -55,6 +60,18 @@ def count_commits(out: Path, stage: str = "smooth") -> int:
     return len(list(out.glob(f"units/*/{stage}/*/*/_COMMIT.json")))
 
 
+def read_guide(heading: str) -> list[str]:
+    """Return the blocks of commands below a heading of the guide, word for word."""
+    section = GUIDE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks: list[list[str]] = [[]]
+    for line in section.splitlines():
+        if line.startswith("    "):
+            blocks[-1].append(line[4:])
+        elif blocks[-1]:
+            blocks.append([])
+    return ["\n".join(block) for block in blocks if block]
+
+
 def wait_until(found: Callable[[], Any], seconds: float, what: str) -> Any:
     """Return what is found as soon as it is true."""
     end = time.monotonic() + seconds
@@ -68,8 +85,8 @@ def wait_until(found: Callable[[], Any], seconds: float, what: str) -> Any:
 class House:
     """What `start_house` started, and how to talk to it."""
 
-    def __init__(self, environment: dict[str, str], url: str, folder: Path) -> None:
-        self.environment, self.url, self.folder = environment, url, folder
+    def __init__(self, environment: dict[str, str], url: str, folder: Path, port: int) -> None:
+        self.environment, self.url, self.folder, self.port = environment, url, folder, port
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
@@ -86,6 +103,13 @@ class House:
             )
         self._processes.append(process)
         return process
+
+    def shell(self, block: str) -> list[str]:
+        """Return the command that runs a block of the guide in a shell that ends at the first failure.
+
+        The port is another, since the one of the guide may be in use.
+        """
+        return ["bash", "-ec", block.replace("4200", str(self.port))]
 
     def call(self, *args: object, code: int | None = 0, seconds: float = 240) -> Any:
         """Call a command with ``--json`` and return its object."""
@@ -126,36 +150,29 @@ class House:
 
 
 @contextlib.contextmanager
-def start_house(environment: Mapping[str, str], folder: Path, pool: str) -> Iterator[House]:
-    """Start a server behind basic authentication, a pool of type process and its worker."""
+def start_house(environment: Mapping[str, str], folder: Path) -> Iterator[House]:
+    """Do what the guide says for one node: a server behind basic authentication, a pool and its worker."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
-    mine = {
-        **environment,
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_API_URL": url,
-        "PREFECT_API_AUTH_STRING": PASSWORD,
-        "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
-    }
-    house = House(mine, url, folder)
+    mine = {**environment, "PREFECT_HOME": str(folder / "home")}
+    theirs = {**mine, "PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": PASSWORD}
+    house = House(mine, url, folder, port)
+    first, second = read_guide("One node")[:2]
     try:
-        server = house.start(
-            "server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"
-        )
+        server = house.start("server", *house.shell(first))
 
-        def answers() -> bool:
+        def answers(path: str, body: Any = None) -> Any:
             assert server.poll() is None, house.read_logs()
             with contextlib.suppress(OSError):
-                return bool(house.ask("/health"))
-            return False
+                return house.ask(path, body)
+            return None
 
-        wait_until(answers, 120, "the server answers")
-        # Through the API: the command takes ten seconds to import.
-        body = {"name": pool, "type": "process", "base_job_template": {}}
-        house.ask("/work_pools/", body)
-        house.start("worker", "prefect", "worker", "start", "--pool", pool, "--type", "process")
+        wait_until(lambda: answers("/health"), 120, "the server answers")
+        house.start("worker", *house.shell(second))
+        wait_until(lambda: answers("/work_pools/one-node/workers/filter", {}), 120, "the worker is known")
+        house.environment = theirs
         yield house
     finally:
         house.stop()
