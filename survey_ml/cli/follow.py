@@ -17,8 +17,6 @@ from survey_ml.cli.output import format_seconds, format_table, to_plain
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from survey_ml.data.store import ReleaseStore
-
 _MEMORY = 300.0
 """Seconds over which a rate is taken: long enough for slow tiles, short enough to follow a change."""
 
@@ -68,8 +66,10 @@ class Watcher:
 
     def look(self) -> dict[str, Any]:
         """Return how the release stands, as plain values."""
+        from survey_ml.cli.units import count_commits, count_units
         from survey_ml.data.commit import list_quarantine
         from survey_ml.data.store import ReleaseStore
+        from survey_ml.engine.lastrun import read_last_run
 
         store = ReleaseStore.open(self.out)
         about = store.describe()
@@ -88,7 +88,7 @@ class Watcher:
             "out": self.out,
             "stages": {name: {**to_plain(row), "todo": row.todo} for name, row in rows.items()},
             "complete": bool(known) and not any(known),
-            **read_last_run(store),
+            "run": to_plain(read_last_run(store)),
         }
 
     def _take_rate(self, name: str, row: Row, now: float) -> None:
@@ -113,64 +113,6 @@ class Watcher:
         """Tell whether all is done, or a run has ended since the watching began."""
         ended = found["run"]["ended"] if found["run"] else None
         return bool(found["complete"]) or (ended is not None and ended >= _stamp(self._began))
-
-
-def count_units(store: ReleaseStore, about: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return how many units each stage of a release has in the fields that it holds, in order."""
-    from survey_ml.cli.status import order_stages
-    from survey_ml.errors import SurveyMLError
-    from survey_ml.field import split_tiles
-    from survey_ml.graph import build_graph
-    from survey_ml.loader import config_of_release
-    from survey_ml.stage import Scope
-
-    # The YAML itself may be on another machine.
-    config = config_of_release(about, store.out).model_copy(update={"source": ""})
-    fields = store.fields()
-    tiling = config.release.tiling
-    tiles = sum(len(split_tiles(store.field(name).shape, tiling.core_px, tiling.halo_px)) for name in fields)
-    counts = {Scope.FIELD: len(fields), Scope.RELEASE: 1}
-    try:
-        order = build_graph(config).order
-    except SurveyMLError:
-        # A plugin that is not installed on this machine: its stages are known by what they committed.
-        return dict.fromkeys(order_stages(config.release.stages, config.release.providers))
-    return {spec.name: counts.get(spec.scope, tiles) for spec in order}
-
-
-def count_commits(store: ReleaseStore) -> dict[str, int]:
-    """Return how many units of each stage are committed."""
-    from collections import Counter
-
-    found = {place[:3] for place, _ in store.medium.walk_markers()}
-    return dict(Counter(stage for _, stage, _ in found))
-
-
-def read_last_run(store: ReleaseStore) -> dict[str, Any]:
-    """Return what the newest log says of its run: who, since when, and whether it has ended."""
-    from survey_ml.errors import SurveyMLError
-
-    try:
-        names = [name for name in store.medium.list_folder("logs") if name.endswith(".jsonl")]
-        data = store.medium.read(f"logs/{names[-1]}") if names else None
-    except SurveyMLError:
-        data = None
-    lines = (data or b"").splitlines()
-    try:
-        first, last = json.loads(lines[0]), json.loads(lines[-1])
-        ended = last["time"] if last.get("event") == "run_ends" else None
-        run = {
-            "id": first["run"],
-            "host": first["host"],
-            "pid": first["pid"],
-            "began": first["time"],
-            "heard": last["time"],
-            "ended": ended,
-            "exit_code": last.get("exit_code"),
-        }
-    except (IndexError, ValueError, KeyError):
-        return {"run": None}
-    return {"run": run}
 
 
 def follow_release(out: str, every: float, as_json: bool) -> int:
@@ -256,9 +198,10 @@ def _write_line(found: Mapping[str, Any]) -> str:
 def _describe_run(run: Mapping[str, Any] | None) -> str:
     if run is None:
         return "no run is known"
+    said = f"run {run['id']} {run['state']}"
     if run["ended"]:
-        return f"run {run['id']} ended {run['ended']} with exit code {run['exit_code']}"
-    return f"run {run['id']} on {run['host']}, process {run['pid']}, last heard of {run['heard']}"
+        return f"{said}, ended {run['ended']} with exit code {run['exit_code']}"
+    return f"{said} on {run['host']}, process {run['pid']}, last heard of {run['heard']}"
 
 
 def _stamp(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ import click
 from survey_ml.cli.configuration import find_release
 from survey_ml.cli.group import debug_option
 from survey_ml.cli.output import format_bytes, format_count, format_table, json_option, json_output
-from survey_ml.errors import ConfigError
 
 if TYPE_CHECKING:
     from survey_ml.data.residue import Item
     from survey_ml.data.store import ReleaseStore
+    from survey_ml.engine.lastrun import LastRun
 
 
 @click.command()
@@ -42,7 +42,8 @@ def status(
     every: float,
     as_json: bool,
 ) -> None:
-    """Show what a release holds: units of work by stage, rows, what is damaged or quarantined.
+    """Show what a release holds: units of work by stage, rows, what is damaged or quarantined,
+    and how the last run of it ended.
 
     With --watch, how many units each stage has done, again and again; with --json one object a line.
 
@@ -99,9 +100,11 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
     repair : bool
         Remove the commits of damaged units.
     """
+    from survey_ml.cli.units import count_units, order_stages
     from survey_ml.data.commit import check_commit, list_commits, list_quarantine, remove_commit
-    from survey_ml.data.lease import read_holder
+    from survey_ml.data.lease import is_dead, read_holder
     from survey_ml.data.store import ReleaseStore
+    from survey_ml.engine.lastrun import read_last_run
 
     store = ReleaseStore.open(out)
     about = store.describe()
@@ -128,22 +131,31 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
     ]
     for record in quarantined:
         stages.setdefault(record["stage"], Counter())["quarantined"] += 1
+    totals = count_units(store, about)
+    others = order_stages(stages.keys() - totals.keys(), about["config"]["providers"])
     columns = ("done", "damaged", "quarantined", "bytes")
     return {
         "name": about["name"],
         "out": out,
         "fields": len(store.fields()),
         "stages": {
-            name: {what: stages[name][what] for what in columns}
-            for name in order_stages(stages, about["config"]["providers"])
+            name: {"todo": _count_todo(totals.get(name), count)} | {what: count[what] for what in columns}
+            for name in [*totals, *others]
+            for count in [stages.get(name, Counter())]
         },
         "rows": dict(sorted(rows.items())),
         "verified": verify,
         "damaged": damaged,
         "quarantined": quarantined,
         "repaired": repair and bool(damaged),
-        "held_by": None if holder is None or repair else asdict(holder),
+        "held_by": None if holder is None or repair or is_dead(holder) else asdict(holder),
+        "last_run": read_last_run(store),
     }
+
+
+def _count_todo(total: int | None, count: Counter[str]) -> int | None:
+    """Return how many units are not done, those in quarantine left out; None where nobody can know."""
+    return None if total is None else max(0, total - count["done"] - count["quarantined"])
 
 
 def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
@@ -165,26 +177,6 @@ def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     return damaged
 
 
-def order_stages(names: Iterable[str], providers: Mapping[str, str]) -> list[str]:
-    """Return stages in the order in which they run; those that are not installed any more come last."""
-    from graphlib import CycleError, TopologicalSorter
-
-    from survey_ml.plugins import get_manager
-
-    known, lost = {}, []
-    for name in sorted(names):
-        try:
-            known[name] = get_manager().stage(name, providers)
-        except ConfigError:
-            lost.append(name)
-    writers = {product.name: name for name, spec in known.items() for product in spec.writes}
-    needs = {name: [writers[p.name] for p in spec.reads if p.name in writers] for name, spec in known.items()}
-    try:
-        return [*TopologicalSorter(needs).static_order(), *lost]
-    except CycleError:
-        return [*known, *lost]
-
-
 def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again."""
     damaged = []
@@ -199,16 +191,36 @@ def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]
     return damaged
 
 
+def _describe_run(run: LastRun, stages: Mapping[str, Mapping[str, int | None]]) -> str:
+    """Say how the last run went, what is left to do, and what to do about it."""
+    when = {"running": f"since {run.began}", "interrupted": f"last heard of {run.heard}"}
+    parts = [f"{run.state}, {when.get(run.state, run.ended or run.heard)}"]
+    if run.state == "set aside":
+        parts[0] = f"completed, {run.ended or run.heard}, {run.set_aside} set aside"
+    if run.reason:
+        parts[0] += f" ({run.reason})"
+    counts = [count["todo"] for count in stages.values()]
+    if None in counts:
+        parts.append("some of its stages are not installed here")
+    elif todo := sum(count or 0 for count in counts):
+        parts.append(f"{format_count(todo, 'unit')} to do")
+    if any(count != 0 for count in counts) and run.state in ("failed", "cancelled", "interrupted"):
+        parts.append("the same command goes on from what is committed")
+    return "; ".join(parts)
+
+
 def _print(found: dict[str, Any], verify: bool) -> None:
     click.echo(f"{found['name']}: {format_count(found['fields'], 'field')} in {found['out']}\n")
     if held := found["held_by"]:
         who = f"{held['user']}@{held['host']}, process {held['pid']}, since {held['started']}"
         click.echo(f"at work: {who}, last seen {held['renewed']}: {held['command']}\n")
+    if found["last_run"] is not None:
+        click.echo(f"last run: {_describe_run(found['last_run'], found['stages'])}\n")
     rows = [
-        (name, c["done"], c["damaged"], c["quarantined"], format_bytes(c["bytes"]))
+        (name, c["done"], c["todo"], c["damaged"], c["quarantined"], format_bytes(c["bytes"]))
         for name, c in found["stages"].items()
     ]
-    click.echo(format_table(("stage", "done", "damaged", "quarantined", "size"), rows))
+    click.echo(format_table(("stage", "done", "to do", "damaged", "quarantined", "size"), rows))
     if found["rows"]:
         click.echo("\nrows: " + ", ".join(f"{count} {name}" for name, count in found["rows"].items()))
     for what in ("damaged", "quarantined"):

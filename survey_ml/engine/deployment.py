@@ -5,11 +5,7 @@ Prefect imports this file in the process of a flow run; nothing else imports it 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from prefect import flow
@@ -21,7 +17,7 @@ from survey_ml.engine.flow import AT_ONCE
 from survey_ml.engine.link import RunLink
 from survey_ml.engine.progress import QuietProgress
 from survey_ml.engine.run import RunResult, run_release
-from survey_ml.engine.stop import Stop
+from survey_ml.engine.stop import ending_on_signal
 from survey_ml.errors import SurveyMLError
 from survey_ml.loader import load_config
 
@@ -79,7 +75,7 @@ def process_release(
     link = RunLink(joined=True)
     try:
         loaded = load_config(config, settings=settings or (), out=out, engine=engine)
-        with _ending_on_signal(link.stop), link.working(url, str(context.flow_run.id), loaded.release.name):
+        with ending_on_signal(link.stop), link.working(url, str(context.flow_run.id), loaded.release.name):
             result = run_release(
                 loaded,
                 only=only,
@@ -91,22 +87,6 @@ def process_release(
     except SurveyMLError as error:
         return Failed(message=str(error))
     return _judge(result, strict, cancelled=link.cancelled)
-
-
-@contextlib.contextmanager
-def _ending_on_signal(stop: Stop) -> Iterator[None]:
-    """End the run in good order on SIGTERM: by a worker that cancels, a pod that is evicted, a time limit.
-
-    Prefect's own handler raises wherever the run happens to be, and tells of tasks that failed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.request("ended by a signal"))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _judge(result: RunResult, strict: bool, *, cancelled: bool) -> Any:

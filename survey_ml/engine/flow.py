@@ -15,6 +15,7 @@ from typing import Any
 from survey_ml.engine.executor import RayExecutor
 from survey_ml.engine.link import RunLink
 from survey_ml.engine.server import PrefectServer, prefect_environment
+from survey_ml.engine.stop import ending_on_signal
 from survey_ml.engine.work import Job, Report, Result, StageWork
 
 logger = logging.getLogger(__name__)
@@ -208,11 +209,12 @@ def run_flow(
         run = context.flow_run if context else None
         try:
             # Nobody else knows of an API that ends with this run.
-            if run is None or server.owned:
+            with contextlib.ExitStack() as stack:
+                # Prefect has put its own in place of the run's.
+                stack.enter_context(ending_on_signal(link.stop))
+                if run is not None and not server.owned:
+                    stack.enter_context(link.working(server.url, str(run.id), name))
                 body()
-            else:
-                with link.working(server.url, str(run.id), name):
-                    body()
         except BaseException as error:
             errors.append(error)
             if not isinstance(error, Exception):

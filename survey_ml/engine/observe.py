@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,22 @@ from survey_ml.config import LoadedConfig
 from survey_ml.engine.forward import PrefectLog
 from survey_ml.engine.hearing import Watch, Watchers
 from survey_ml.engine.runlog import RunLog, make_run_id
+from survey_ml.engine.stop import Stop
+
+_LOOK_SECONDS = 0.5
+"""Between looks for a request to stop."""
 
 
 @contextlib.contextmanager
-def watch_run(config: LoadedConfig) -> Iterator[Watch]:
+def watch_run(config: LoadedConfig, stop: Stop) -> Iterator[Watch]:
     """Watch a run of a release that can be written, from here to the end.
+
+    Parameters
+    ----------
+    config : LoadedConfig
+        The release.
+    stop : Stop
+        The log tells when it is requested, for a run that is killed before it can tell its end.
 
     Yields
     ------
@@ -50,8 +62,32 @@ def watch_run(config: LoadedConfig) -> Iterator[Watch]:
         log.write(
             f"release {config.release.name}: a run begins", event="run_begins", out=config.out, metrics=url
         )
+        log.put()
+        stack.enter_context(_noting(stop, log))
         try:
             yield watch
         except BaseException as error:
             watch.fail(error)
             raise
+
+
+@contextlib.contextmanager
+def _noting(stop: Stop, log: RunLog) -> Iterator[None]:
+    """Write it down when the run is asked to end; who asks may be a signal handler, which must not write."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            if stop.requested:
+                said = f"the run is asked to end: {stop.reason}"
+                log.write(said, level="WARNING", event="run_stops", reason=stop.reason)
+                log.put()
+                return
+
+    thread = threading.Thread(target=look, name="survey-ml-stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=_LOOK_SECONDS + 30.0)

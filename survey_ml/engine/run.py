@@ -72,6 +72,15 @@ class RunResult:
     stopped: SurveyMLError | None = None
     cancelled: bool = False
 
+    @property
+    def state(self) -> str:
+        """How it ended in a word or two: ``completed``, ``set aside``, ``failed`` or ``cancelled``."""
+        if self.cancelled:
+            return "cancelled"
+        if self.stopped is not None or self.exit_code == 2:
+            return "failed"
+        return "set aside" if self.exit_code else "completed"
+
 
 def run_release(
     config: LoadedConfig,
@@ -135,6 +144,7 @@ def _run(
     from survey_ml.engine.link import RunLink
     from survey_ml.engine.observe import watch_run
     from survey_ml.engine.progress import choose_progress
+    from survey_ml.engine.stop import ending_on_signal
     from survey_ml.export.bundle import check_export
 
     start = time.monotonic()
@@ -147,7 +157,7 @@ def _run(
     link = link or RunLink()
     driver.stop = link.stop
     link.watch_progress(driver.standing)
-    with driver.claim(), watch_run(config) as driver.watch:
+    with driver.claim(), ending_on_signal(driver.stop), watch_run(config, driver.stop) as driver.watch:
         driver.open(retry_quarantined=retry_quarantined)
         result = _bring_up_to_date(config, driver, link)
         if assemble and result.stopped is None:

@@ -152,10 +152,12 @@ class RunLog(Watch):
 
     def _put_often(self) -> None:
         while not self._ending.wait(_PUT_SECONDS):
-            self._put()
+            self.put()
 
-    def _put(self) -> None:
-        """Copy the log so far to the release."""
+    def put(self) -> None:
+        """Copy the log so far to a release on an object store; on disk it is there already."""
+        if not self._remote:
+            return
         with self._lock:
             file = self._file
             if file is None:
@@ -234,22 +236,26 @@ class RunLog(Watch):
         self.write(
             f"{result.done} done, {result.skipped} done before, {len(result.set_aside)} set aside",
             event="run_ends",
+            state=result.state,
+            reason=None if result.stopped is None else result.stopped.message,
             exit_code=result.exit_code,
             done=result.done,
             redone=result.redone,
             skipped=result.skipped,
             set_aside=len(result.set_aside),
             seconds=round(result.seconds, 3),
-            stopped=None if result.stopped is None else result.stopped.message,
         )
 
     def fail(self, error: BaseException) -> None:
         """Write why the run ended without a result."""
         message = error.message if isinstance(error, SurveyMLError) else f"{type(error).__name__}: {error}"
-        code = 130 if isinstance(error, KeyboardInterrupt) else 2
-        said = "the run was interrupted" if code == 130 else f"the run failed: {message}"
         hint = error.hint if isinstance(error, SurveyMLError) else ""
-        self.write(said, level="ERROR", event="run_ends", exit_code=code, hint=hint)
+        code, state, said = 2, "failed", f"the run failed: {message}"
+        if isinstance(error, KeyboardInterrupt):
+            code, state, said, message = 130, "cancelled", "the run was interrupted", "interrupted by hand"
+        self.write(
+            said, level="ERROR", event="run_ends", state=state, reason=message, exit_code=code, hint=hint
+        )
 
     def close(self) -> None:
         """Put the log in its place; records that come later are lost."""
@@ -257,7 +263,7 @@ class RunLog(Watch):
         self._ending.set()
         if self._remote:
             self._putter.join(timeout=_PUT_SECONDS)
-            self._put()
+            self.put()
         with self._lock, contextlib.suppress(OSError, ValueError):
             if self._file is not None:
                 self._file.close()

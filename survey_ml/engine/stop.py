@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import threading
+from collections.abc import Iterator
 
 AGAIN = "the same command goes on from what is committed"
+SIGNALLED = "ended by a signal"
 
 
 class Stop:
@@ -30,3 +34,20 @@ class Stop:
         if not self.requested:
             self.reason = reason
             self._event.set()
+
+
+@contextlib.contextmanager
+def ending_on_signal(stop: Stop) -> Iterator[None]:
+    """Ask for the end on SIGTERM: by a worker that cancels, a pod that is evicted, a time limit.
+
+    Units in hand are finished. The default would leave no word in the log of the run; Prefect's own
+    handler raises wherever the run happens to be, and tells of tasks that failed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.request(SIGNALLED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -136,3 +136,6 @@ def watch_release(
             continue
         if result is not None:
             tell(result)
+            if result.cancelled:
+                # Whoever ended the run does not want it begun again by the next look.
+                return

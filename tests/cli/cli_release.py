@@ -9,6 +9,7 @@ from astropy.io import fits
 
 LEVEL = '''
 """A plugin with one stage that costs nothing."""
+import time
 from pydantic import PositiveFloat
 import numpy as np
 from survey_ml.hookspecs import CommandSpec, hookimpl
@@ -24,12 +25,15 @@ class LevelOptions(Options):
     """Factor."""
     fail: bool = False
     """Fail on purpose."""
+    seconds: float = 0.0
+    """Time that a tile takes."""
 
 class Level(Stage):
     options_type = LevelOptions
     def run(self, inputs):
         if self.options.fail:
             raise ValueError("failed on purpose")
+        time.sleep(self.options.seconds)
         mean = self.options.scale * float(np.nanmean(inputs.arrays["image"]))
         print("a stage that prints")
         return {"levels": {"row": np.arange(1), "mean": np.array([mean])}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ def level_plugin(make_distribution, monkeypatch) -> Path:
     yield site
     for name in ("plugin_level", "plugin_level_command"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def plugin_path(level_plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other processes find the plugin."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(level_plugin), str(Path.cwd())]))
 
 
 @pytest.fixture

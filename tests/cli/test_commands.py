@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 from cli_release import write_image
 
-from survey_ml.cli.status import order_stages
+from survey_ml.cli.units import order_stages
 from survey_ml.loader import load_config
 
 

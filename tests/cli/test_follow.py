@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -22,12 +21,6 @@ from survey_ml.data.store import ReleaseStore
 def start(*args: object, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "survey_ml.cli", *map(str, args)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
-
-
-@pytest.fixture
-def plugin_path(level_plugin, monkeypatch):
-    """Let other processes find the plugin."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(level_plugin), str(Path.cwd())]))
 
 
 def test_a_finished_release_is_shown_once(call, release):

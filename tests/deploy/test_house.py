@@ -113,11 +113,14 @@ def test_cancel_in_mid_run_and_go_on(house, make_release, expected):
     status = house.call("status", path)
     assert status["stages"]["smooth"]["done"] == after
     assert status["damaged"] == status["quarantined"] == []
+    assert status["last_run"]["state"] == "cancelled"
+    assert status["stages"]["smooth"]["todo"] == 9 - after
     assert "unfinished" in house.call("cancel", run, code=2)["error"]
     resumed = house.call("trigger", path, "--wait", "--timeout", "3m")
     assert resumed["state"] == "Completed"
     assert f"{9 + after} done already" in resumed["message"]
     assert read_catalogue(out) == expected
+    assert house.call("status", path)["last_run"]["state"] == "completed"
 
 
 def find_final(house, run):

@@ -48,7 +48,7 @@ def process(config, cluster, **options):
     """Run a release as `run_release` does, but on a cluster that is there; return result and records."""
     registry = make_registry()
     driver = Driver(config, build_graph(config, registry), registry, stages=None, progress=QuietProgress())
-    with driver.claim(), watch_run(config) as driver.watch:
+    with driver.claim(), watch_run(config, driver.stop) as driver.watch:
         driver.open()
         common = {"workers": 2, "memory": 4 << 30, "per_call": 4, "retries": 3, "watch": driver.watch}
         executor = Shared(cluster, **common | options)
