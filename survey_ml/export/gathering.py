@@ -82,15 +82,15 @@ class Gathered:
         self.name, self.columns = name, tuple(columns)
         self._labels = labels
         held = [column for column in self.columns if column.name not in _PLACE]
-        spool = Spool(folder, (*held, *_CODE))
-        for part in parts:
-            length = len(next(iter(part.rows.values()), ()))
-            codes = {
-                f"_{place}": labels.encode(part.rows.get(place, getattr(part, place)), length)
-                for place in _PLACE
-            }
-            spool.add({**part.rows, **codes}, length)
-        self._data = spool.close()
+        with Spool(folder, (*held, *_CODE)) as spool:
+            for part in parts:
+                length = len(next(iter(part.rows.values()), ()))
+                codes = {
+                    f"_{place}": labels.encode(part.rows.get(place, getattr(part, place)), length)
+                    for place in _PLACE
+                }
+                spool.add({**part.rows, **codes}, length)
+        self._data = spool.map()
         self.n_rows = spool.n_rows
         self._order = self._sort()
 

@@ -69,8 +69,8 @@ class Text:
         return values.astype(np.str_) if len(values) else np.empty(0, "U1")
 
 
-class Spool:
-    """Columns that grow on disk.
+class Spool(contextlib.AbstractContextManager["Spool"]):
+    """Columns that grow on disk; a context manager, which closes the files.
 
     Parameters
     ----------
@@ -83,15 +83,22 @@ class Spool:
     def __init__(self, folder: Path, columns: Sequence[Column]) -> None:
         self._folder, self._columns = folder, tuple(columns)
         self.n_rows = 0
+        self._open = contextlib.ExitStack()
         self._files: dict[str, IO[bytes]] = {}
         self._ends: dict[str, tuple[IO[bytes], int]] = {}
         folder.mkdir()
         for index, column in enumerate(self._columns):
-            self._files[column.name] = (folder / f"{index}").open("wb", buffering=_BUFFER)
+            self._files[column.name] = self._create(f"{index}")
             if split_dtype(column.dtype)[0] == "string":
-                ends = (folder / f"{index}.ends").open("wb", buffering=_BUFFER)
+                ends = self._create(f"{index}.ends")
                 ends.write(np.zeros(1, np.int64).tobytes())
                 self._ends[column.name] = (ends, 0)
+
+    def _create(self, name: str) -> IO[bytes]:
+        return self._open.enter_context((self._folder / name).open("wb", buffering=_BUFFER))
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     def add(self, rows: Mapping[str, NDArray[Any]], n_rows: int) -> None:
         """Append rows; a column that they lack is filled with what stands for nothing."""
@@ -115,10 +122,8 @@ class Spool:
                 self._files[name].write(memoryview(data)[: found[-1] - last])
             self._ends[name] = (ends, int(found[-1]))
 
-    def close(self) -> dict[str, Any]:
-        """End the files and return each column, mapped: an array of shape (n,) or (n, d), or `Text`."""
-        for file in (*self._files.values(), *(ends for ends, _ in self._ends.values())):
-            file.close()
+    def map(self) -> dict[str, Any]:
+        """Return each column, mapped: an array of shape (n,) or (n, d), or `Text`; once it is closed."""
         return {column.name: self._map(index, column) for index, column in enumerate(self._columns)}
 
     def _map(self, index: int, column: Column) -> Any:
@@ -128,11 +133,11 @@ class Spool:
         path = self._folder / f"{index}"
         if kind != "string":
             shape = (self.n_rows, length) if length else (self.n_rows,)
-            return np.memmap(path, kind, "r", shape=shape)
+            return np.memmap(path, np.dtype(kind), "r", shape=shape)
         ends = np.memmap(f"{path}.ends", np.int64, "r", shape=(self.n_rows + 1,))
         data = pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
         buffers = [None, pa.py_buffer(ends), data]
-        return Text(pa.LargeStringArray.from_buffers(pa.large_string(), self.n_rows, buffers))
+        return Text(pa.Array.from_buffers(pa.large_string(), self.n_rows, buffers))
 
 
 def map_table(schema: pa.Schema, blocks: Iterator[pa.Table], scratch: Path | None) -> pa.Table:
