@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -132,6 +132,7 @@ class Stopwatch:
         self.busy: dict[str, Counter[str]] = defaultdict(Counter)
         self.size: dict[str, int] = {}
         self.units = 0
+        self.heard: deque[tuple[float, Any]] = deque(maxlen=1000)
         self._patches = ExitStack()
 
     def time(self, name: str, owner: Any, function: str, before: Any = None) -> None:
@@ -157,8 +158,10 @@ class Stopwatch:
     def hear(self, log: Any, result: Any) -> None:
         """Take what a worker says of a unit."""
         self.units += 1
+        self.heard.append((time.perf_counter(), result))
         count = self.busy[result.unit.stage]
         count["busy"] += result.seconds
+        count["written"] += result.written
         for part, seconds in result.timings.items():
             count[part] += seconds
 
