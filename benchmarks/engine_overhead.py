@@ -300,9 +300,7 @@ def main() -> int:
         os.environ["PREFECT_HOME"] = f"{name}/prefect"
         os.environ.pop("PREFECT_API_URL", None)
         engine = {"kind": options.engine, "workers": options.workers}
-        config = make_release(
-            Path(name), options.tiles, engine, {"work": options.work, "rows": options.rows}
-        )
+        config = make_release(Path(name), options.tiles, engine, {"work": options.work, "rows": options.rows})
         with watching() as (watch, memory):
             start = time.perf_counter()
             result = run_release(config, registry=make_registry(cpus, options.rows))
@@ -344,7 +342,9 @@ def split_time(watch: Stopwatch, total: float) -> dict[str, float]:
         size = watch.size.get(stage, 1)
         for part in ("read", "run", "commit"):
             parts[part] += count[part] / size
-        parts["check and other work"] += (count["busy"] - sum(count[p] for p in ("read", "run", "commit"))) / size
+        parts["check and other work"] += (
+            count["busy"] - sum(count[p] for p in ("read", "run", "commit"))
+        ) / size
     busy, log = sum(parts.values()), watch.total("log")
     batch = watch.total("batch")
     plan, ledger = watch.total("plan"), watch.total("ledger")
@@ -367,7 +367,9 @@ def add_memory(report: Report, watch: Stopwatch, memory: Memory) -> None:
     """Add what the driver held, and by how much it grew."""
     start, stop = watch.spans["stage"][0][0], watch.spans["stage"][-1][1]
     resident, anonymous = memory.grown(SETTLED, stop)
-    rows = [{"when": f"growth from tile {SETTLED} to the last", "RSS MB": resident, "anonymous MB": anonymous}]
+    rows = [
+        {"when": f"growth from tile {SETTLED} to the last", "RSS MB": resident, "anonymous MB": anonymous}
+    ]
     for what, spans in (
         ("most while tiles are done", [(start, stop)]),
         ("most while exporting", watch.spans["export"]),

@@ -220,9 +220,7 @@ def read_commit(store: ReleaseStore, unit: Unit) -> Commit | None:
     return None
 
 
-def walk_commits(
-    store: ReleaseStore, field: str | None = None, stage: str | None = None
-) -> Iterator[Commit]:
+def walk_commits(store: ReleaseStore, field: str | None = None, stage: str | None = None) -> Iterator[Commit]:
     """Yield all commits, of one field or stage if named, in any order.
 
     What made them is one object for all tiles of a field and stage that were made alike: a marker

@@ -126,10 +126,7 @@ class _Search:
 
     def _find_arrays(self, files: Sequence[str], gone: set[str]) -> Iterator[tuple[str, str]]:
         kept = {
-            path
-            for commit in self.commits.values()
-            if commit.folder not in gone
-            for path in commit.files
+            path for commit in self.commits.values() if commit.folder not in gone for path in commit.files
         }
         for path in files:
             parts = path.split("/")

@@ -124,7 +124,7 @@ def _pair_zone(
 
 
 def _match_one_to_one(
-    pairs: NDArray[np.int64], distance: NDArray[np.float64], field: NDArray[np.int64]
+    pairs: NDArray[np.int64], distance: NDArray[np.float64], field: NDArray[np.integer[Any]]
 ) -> NDArray[np.int64]:
     """Keep the nearest pairs such that a row has at most one partner in any one other field."""
     n_fields = int(field.max()) + 1

@@ -95,7 +95,7 @@ class Gathered:
         self._order = self._sort()
 
     def _sort(self) -> NDArray[np.int64]:
-        """Order rows by field and then by the first integer ``*_id`` column; of equals the first stays first."""
+        """Order rows by field and then by the first integer ``*_id`` column, else as they came."""
         number = next((c.name for c in self.columns if c.name.endswith("_id") and _is_whole(c)), None)
         field = self._labels.rank()[self._data["_field"]]
         keys = (self._data[number], field) if number else (field,)

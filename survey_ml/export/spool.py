@@ -175,7 +175,8 @@ def map_parquet(store: ReleaseStore, path: str) -> pa.Table:
 
     medium = store.medium
     try:
-        source = medium.locate(path) if isinstance(medium, Disk) else pa.BufferReader(medium.read(path) or b"")
+        whole = isinstance(medium, Disk)
+        source = medium.locate(path) if whole else pa.BufferReader(medium.read(path) or b"")
         with pq.ParquetFile(source) as file:
             blocks = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BLOCK, use_threads=False))
             return map_table(file.schema_arrow, blocks, find_scratch(store))

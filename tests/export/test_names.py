@@ -48,7 +48,8 @@ def test_shared_names_get_letters_in_order():
     assert names.read(slice(1, 3)).tolist() == names.read()[1:3].tolist()
     assert names.read(np.array([5, 0, 6])).tolist() == names.read()[[5, 0, 6]].tolist()
     many = Names(np.full(28, 1.0), np.zeros(28)).read()
-    assert [name[len("SML J000400.00+000000.0") :] for name in many[[0, 25, 26, 27]]] == ["a", "z", "aa", "ab"]
+    bare = len("SML J000400.00+000000.0")
+    assert [name[bare:] for name in many[[0, 25, 26, 27]]] == ["a", "z", "aa", "ab"]
     assert len(set(many.tolist())) == 28
 
 
