@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _SEAL = b',"digest":"'
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Unit:
     """A unit of work: a stage on a tile of a field.
 
@@ -106,7 +107,9 @@ def _decode(data: bytes) -> Commit | None:
     if not seal or hashlib.sha256(body + b"}").hexdigest().encode() + b'"}\n' != tail:
         return None
     values = json.loads(body + b"}")
-    values["unit"] = Unit(**values["unit"])
+    unit = values["unit"]
+    # The same few names in every marker: of many markers each is kept once.
+    values["unit"] = Unit(intern(unit["field"]), intern(unit["stage"]), intern(unit["tile"]))
     return Commit(**values)
 
 
@@ -217,18 +220,32 @@ def read_commit(store: ReleaseStore, unit: Unit) -> Commit | None:
     return None
 
 
-def list_commits(
-    store: ReleaseStore, field: str | None = None, stage: str | None = None
-) -> dict[Unit, Commit]:
-    """Return all commits, of one field or stage if named, in the order of their units."""
-    found: dict[Unit, Commit] = {}
+def walk_commits(store: ReleaseStore, field: str | None = None, stage: str | None = None) -> Iterator[Commit]:
+    """Yield all commits, of one field or stage if named, in any order.
+
+    What made them is one object for all tiles of a field and stage that were made alike: a marker
+    holds it whole, with the header of the image, and there may be many markers.
+    """
+    alike: dict[tuple[str, str], dict[str, Any]] = {}
     for place, data in store.medium.walk_markers(field, stage):
         commit = _decode(data)
         if commit is None:
             continue
         unit = commit.unit
-        if (unit.field, unit.stage, unit.tile, commit.key) == place:
-            found[unit] = commit
+        if (unit.field, unit.stage, unit.tile, commit.key) != place:
+            continue
+        last = alike.setdefault((unit.field, unit.stage), commit.made_by)
+        if last is not commit.made_by and last == commit.made_by:
+            commit = replace(commit, made_by=last)
+        alike[unit.field, unit.stage] = commit.made_by
+        yield commit
+
+
+def list_commits(
+    store: ReleaseStore, field: str | None = None, stage: str | None = None
+) -> dict[Unit, Commit]:
+    """Return all commits, of one field or stage if named, in the order of their units."""
+    found = {commit.unit: commit for commit in walk_commits(store, field, stage)}
     return dict(sorted(found.items(), key=lambda item: (item[0].field, item[0].stage, item[0].tile)))
 
 

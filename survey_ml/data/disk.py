@@ -14,7 +14,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,12 @@ def _sync_folder(path: str) -> None:
 
 def _make_folder(path: str) -> None:
     """Create a folder and make each new name on the way durable."""
+    for parent in _make_names(path):
+        _sync_folder(parent)
+
+
+def _make_names(path: str) -> list[str]:
+    """Create a folder and return the folders in which a name is new; they are not durable yet."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
@@ -51,19 +59,65 @@ def _make_folder(path: str) -> None:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
-        _sync_folder(os.path.dirname(folder))
+    return [os.path.dirname(folder) for folder in reversed(missing)]
 
 
 def _write_file(path: str, data: bytes) -> None:
     """Write a file and make its bytes durable."""
+    handle = _write_open(path, data)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_open(path: str, data: bytes) -> int:
+    """Write a file and return its handle; its bytes are not durable yet."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    finally:
+    except BaseException:
         os.close(handle)
+        raise
+    return handle
+
+
+_pool: ThreadPoolExecutor | None = None
+_SYNCS = 8
+"""Calls of fsync that wait at once."""
+
+
+def _forget_pool() -> None:
+    """Leave the threads of a parent process to it."""
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _sync_all(handles: Sequence[int], folders: Iterable[str] = ()) -> None:
+    """Make files and the names in folders durable, and wait once for all of it.
+
+    A disk takes as long for several calls at once as for one: a journal that is written for one of
+    them holds the others too.
+    """
+    global _pool
+    calls = [partial(os.fsync, handle) for handle in handles]
+    calls += [partial(_sync_folder, folder) for folder in folders]
+    if len(calls) < 2:
+        for call in calls:
+            call()
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_SYNCS, thread_name_prefix="survey-ml-sync")
+    waiting = [_pool.submit(call) for call in calls]
+    # All must have ended before a handle is closed, also where one has failed.
+    wait(waiting)
+    for one in waiting:
+        one.result()
 
 
 class Disk:
@@ -301,41 +355,38 @@ class Disk:
         token = uuid.uuid4().hex
         aside = f"{place}/{ASIDE}{key[:16]}-{token}"
         waiting: dict[str, str] = {}
+        handles: list[int] = []
         doing = aside
         try:
-            _make_folder(place)
+            named = {*_make_names(place), aside}
             os.mkdir(aside)
             for path, data in shards.items():
                 target = self.locate(path)
                 array, _, chunk = target.rpartition("/c/")
+                doing = target.rpartition("/")[0]
+                named.update(_make_names(doing))
                 doing = waiting[target] = f"{array}/{ASIDE}{token}-{chunk.replace('/', '.')}"
-                _write_file(doing, data)
-            for name, data in parts.items():
+                handles.append(_write_open(doing, data))
+            for name, data in [*parts.items(), (MARKER, marker)]:
                 doing = f"{aside}/{name}"
-                _write_file(doing, data)
+                handles.append(_write_open(doing, data))
+            _sync_all(handles, named)
             doing = place
             for name in self.list_folder(folder):
                 if not name.startswith(ASIDE):
                     self.remove(f"{folder}/{name}")
-            changed = set()
             for target, source in waiting.items():
                 doing = target
-                parent = target.rpartition("/")[0]
-                _make_folder(parent)
                 os.rename(source, target)
-                changed.add(parent)
-            for parent in sorted(changed):
-                doing = parent
-                _sync_folder(parent)
-            doing = f"{aside}/{MARKER}"
-            _write_file(doing, marker)
-            _sync_folder(aside)
+            _sync_all((), {target.rpartition("/")[0] for target in waiting})
             doing = f"{place}/{key}"
             made = self._rename_unit(aside, doing)
             _sync_folder(place)
         except OSError as error:
             raise describe_failure(error, doing) from error
         finally:
+            for handle in handles:
+                os.close(handle)
             # After a success both are gone already; after a kill `clean` finds them.
             for source in waiting.values():
                 with contextlib.suppress(OSError):

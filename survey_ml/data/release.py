@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from survey_ml.columns import columns_of, table_names
 from survey_ml.config import ReleaseConfig
-from survey_ml.data.commit import Commit, Unit, list_commits, read_part
+from survey_ml.data.commit import Commit, Unit, list_commits, read_part, walk_commits
 from survey_ml.data.quicklook import (
     Moments,
     bin_block,
@@ -221,11 +221,25 @@ class Release:
         Units of fields or stages that the configuration no longer names stay on disk, in case they
         come back, but are no part of the release.
         """
-        scope, found = self._scope, list_commits(self.store, field, stage)
+        return {u: c for u, c in list_commits(self.store, field, stage).items() if self._has(u)}
+
+    def walk_commits(self) -> Iterator[Commit]:
+        """Yield what is done, in any order, without holding all of it; see `commits`."""
+        return (commit for commit in walk_commits(self.store) if self._has(commit.unit))
+
+    def _has(self, unit: Unit) -> bool:
+        if self._members is None:
+            return True
+        fields, stages = self._members
+        return unit.stage in stages and unit.field in fields
+
+    @cached_property
+    def _members(self) -> tuple[frozenset[str], frozenset[str]] | None:
+        """Fields and stages that belong to the release."""
+        scope = self._scope
         if scope is None:
-            return found
-        fields, stages = {*scope["fields"], "_release"}, set(scope["stages"])
-        return {u: commit for u, commit in found.items() if u.field in fields and u.stage in stages}
+            return None
+        return (frozenset({*scope["fields"], "_release"}), frozenset(scope["stages"]))
 
     def provenance(self) -> dict[str, Any]:
         """Return the configuration as run, the inputs' checksums and what made each unit."""

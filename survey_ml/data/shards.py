@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import google_crc32c
@@ -21,6 +23,8 @@ CHUNK = 512
 
 CODEC: Final = "lz4"
 LEVEL: Final = 5
+_NOWHERE: Final = (1 << 64) - 1
+"""Place of a chunk that is not stored."""
 _BLOSC = Blosc(cname=CODEC, clevel=LEVEL, shuffle=Blosc.SHUFFLE)
 
 
@@ -107,7 +111,7 @@ def encode_shard(values: NDArray[Any], layout: Layout) -> bytes:
     dtype = np.dtype(layout.dtype).newbyteorder("<")
     side, across = layout.chunk, layout.core // layout.chunk
     # A chunk that lies wholly beyond the field's edge is never read and not stored.
-    index = np.full((across, across, 2), np.iinfo(np.uint64).max, dtype="<u8")
+    index = np.full((across, across, 2), _NOWHERE, dtype="<u8")
     pieces: list[bytes] = []
     offset = 0
     for row in range(across):
@@ -131,3 +135,68 @@ def encode_shard(values: NDArray[Any], layout: Layout) -> bytes:
 def _sum(data: bytes) -> bytes:
     """Return the CRC-32C of bytes as Zarr stores it."""
     return int(google_crc32c.value(data)).to_bytes(4, "little")
+
+
+def read_shard(path: str, layout: Layout, rows: slice, columns: slice) -> NDArray[Any]:
+    """Read a window of one shard, from a file.
+
+    Zarr's own reader goes through an event loop in another thread and takes some two milliseconds a
+    shard whatever its size, of which a tile and its halo touch nine.
+
+    Parameters
+    ----------
+    path : str
+        The shard.
+    layout : Layout
+        Of the array it belongs to.
+    rows, columns : slice
+        Within the shard, of step 1.
+
+    Returns
+    -------
+    ndarray, shape (ny, nx)
+        A new array.
+
+    Raises
+    ------
+    ValueError
+        When a checksum is wrong, or a place lies beyond the end of the file.
+    OSError
+        When the file cannot be read.
+    """
+    dtype = np.dtype(layout.dtype)
+    side, across = layout.chunk, layout.core // layout.chunk
+    out = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype)
+    with Path(path).open("rb", buffering=0) as file:
+        size = across * across * 16
+        file.seek(-size - 4, os.SEEK_END)
+        index = np.frombuffer(_check(file.read(size + 4)), "<u8").reshape(across, across, 2)
+        for row in range(rows.start // side, (rows.stop - 1) // side + 1):
+            for column in range(columns.start // side, (columns.stop - 1) // side + 1):
+                y0, y1 = max(rows.start, row * side), min(rows.stop, (row + 1) * side)
+                x0, x1 = max(columns.start, column * side), min(columns.stop, (column + 1) * side)
+                place, length = (int(value) for value in index[row, column])
+                target = out[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start]
+                if place == _NOWHERE:
+                    target[...] = layout.fill
+                    continue
+                file.seek(place)
+                data = _BLOSC.decode(_check(file.read(length)))
+                chunk = np.frombuffer(data, dtype.newbyteorder("<")).reshape(side, side)
+                target[...] = chunk[
+                    y0 - row * side : y1 - row * side, x0 - column * side : x1 - column * side
+                ]
+    return out
+
+
+def _check(data: bytes) -> bytes:
+    """Return bytes without the checksum at their end.
+
+    Raises
+    ------
+    ValueError
+        When it is wrong.
+    """
+    if len(data) < 4 or _sum(data[:-4]) != data[-4:]:
+        raise ValueError("the checksum of a chunk is wrong")
+    return data[:-4]

@@ -17,7 +17,7 @@ from survey_ml.data.commit import Unit, read_commit
 from survey_ml.data.disk import ASIDE, Disk
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.schema import describe_array, describe_field
-from survey_ml.data.shards import Layout, create_array, use_one_core
+from survey_ml.data.shards import Layout, create_array, read_shard, use_one_core
 from survey_ml.data.source import Source
 from survey_ml.errors import ConfigError, DamagedError, StoreError
 from survey_ml.field import Beam, Field, Window
@@ -369,6 +369,8 @@ class ReleaseStore:
         for tile in tiles:
             self._check_shard(field, product, tile)
         try:
+            if isinstance(self.medium, Disk):
+                return self._read_shards(field, product, clipped, tiles)
             return np.asarray(array[clipped.slices])
         except (TimeoutError, ConnectionError, PermissionError) as error:
             # No answer says nothing of the bytes: what could not be read is not damaged.
@@ -377,6 +379,24 @@ class ReleaseStore:
             ) from error
         except Exception as error:
             raise self._find_damage(field, product, tiles, error) from error
+
+    def _read_shards(
+        self, field: str, product: str, window: Window, tiles: list[tuple[int, int]]
+    ) -> NDArray[Any]:
+        """Read a window from the files of its shards."""
+        layout = self.layout(field, product)
+        side = layout.core
+        out = np.empty(window.shape, layout.dtype)
+        for row, column in tiles:
+            y0, y1 = max(window.y0, row * side), min(window.y1, (row + 1) * side)
+            x0, x1 = max(window.x0, column * side), min(window.x1, (column + 1) * side)
+            path = self.medium.locate(f"{ARRAYS}/{field}/{product}/c/{row}/{column}")
+            rows = slice(y0 - row * side, y1 - row * side)
+            columns = slice(x0 - column * side, x1 - column * side)
+            out[y0 - window.y0 : y1 - window.y0, x0 - window.x0 : x1 - window.x0] = read_shard(
+                path, layout, rows, columns
+            )
+        return out
 
     def _tiles_of(self, field: str, window: Window) -> list[tuple[int, int]]:
         """Row and column of each tile that a window touches."""

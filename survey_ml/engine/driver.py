@@ -18,6 +18,7 @@ from survey_ml.data.commit import (
     list_quarantine,
     release_quarantine,
     remove_commit,
+    walk_commits,
 )
 from survey_ml.data.inputs import Source, find_sources, hash_input
 from survey_ml.data.lease import Lease, hold_lease
@@ -349,9 +350,9 @@ class Driver:
             Units found damaged.
         """
         self._culprits.clear()
-        for unit, commit in self.ledger.commits.items():
+        for commit in walk_commits(self.store):
             if wrong := check_commit(self.store, commit, deep=True):
-                self._culprits[unit] = wrong
+                self._culprits[commit.unit] = wrong
         found = len(self._culprits)
         self._repair()
         self._culprits.clear()
@@ -386,7 +387,7 @@ class Driver:
                 commit = self.ledger.commits.get(state.unit)
                 if commit is not None and commit.key != state.key:
                     remove_commit(self.store, state.unit)
-            self.ledger = Ledger.read(self.store) if self._counts else self.ledger
+                    del self.ledger.commits[state.unit]
             bad = {entry.field for entry in plan.set_aside}
             names = [source.field.name for source in self.sources if source.field.name not in bad]
             write_scope(self.store, names, [spec.name for spec in self.graph.order])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from glob import has_magic
 
 from survey_ml.config import FieldOverride, LoadedConfig
-from survey_ml.data.commit import list_quarantine
+from survey_ml.data.commit import list_commits, list_quarantine
 from survey_ml.data.inputs import RESERVED, name_field
 from survey_ml.data.lease import hold_lease
 from survey_ml.data.residue import Item, is_aside, measure_folders
@@ -80,7 +80,8 @@ class _Search:
 
     def __init__(self, config: LoadedConfig, driver: Driver) -> None:
         self.plan = driver.plan()
-        self.ledger, self.medium, self.store = driver.ledger, driver.store.medium, driver.store
+        self.medium, self.store = driver.store.medium, driver.store
+        self.commits = list_commits(self.store)
         self.units = {state.unit: state.key for state in self.plan}
         self.stages = {spec.name for spec in driver.graph.order}
         self.arrays = {p.name for s in driver.graph.order for p in s.writes if p.kind is Kind.ARRAY}
@@ -115,7 +116,7 @@ class _Search:
             for stage in self.medium.list_folder(f"units/{field}"):
                 if stage not in self.stages and not is_aside(stage):
                     yield f"units/{field}/{stage}", "its stage is no longer named"
-        for unit, commit in self.ledger.commits.items():
+        for unit, commit in self.commits.items():
             if not self._may_judge(unit.field) or unit.stage not in self.stages:
                 continue
             if unit not in self.units:
@@ -125,10 +126,7 @@ class _Search:
 
     def _find_arrays(self, files: Sequence[str], gone: set[str]) -> Iterator[tuple[str, str]]:
         kept = {
-            path
-            for commit in self.ledger.commits.values()
-            if commit.folder not in gone
-            for path in commit.files
+            path for commit in self.commits.values() if commit.folder not in gone for path in commit.files
         }
         for path in files:
             parts = path.split("/")

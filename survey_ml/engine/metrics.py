@@ -86,6 +86,7 @@ class Metrics(Watch):
             self._peak = max(self._peak, result.peak)
             self._progress = time.time()
             self._recent.setdefault(stage, deque()).append(time.monotonic())
+            self._forget(stage)
 
     def lose(self, worker: str, cause: str, units: Sequence[Unit]) -> None:
         """Count a lost worker."""
@@ -160,10 +161,15 @@ class Metrics(Watch):
             )  # fmt: skip
 
     def _rate(self, stage: str) -> float:
-        now, recent = time.monotonic(), self._recent[stage]
-        while recent and recent[0] < now - _RATE_SECONDS:
+        self._forget(stage)
+        lasted = time.monotonic() - self._begun[stage]
+        return len(self._recent[stage]) / max(1.0, min(_RATE_SECONDS, lasted))
+
+    def _forget(self, stage: str) -> None:
+        """Drop the tiles that are too long ago to count for the rate, also where nobody asks for it."""
+        recent, oldest = self._recent[stage], time.monotonic() - _RATE_SECONDS
+        while recent and recent[0] < oldest:
             recent.popleft()
-        return len(recent) / max(1.0, min(_RATE_SECONDS, now - self._begun[stage]))
 
 
 class _Gpus:

@@ -33,7 +33,7 @@ STATES: tuple[State, ...] = ("done", "todo", "stale", "quarantined", "waiting", 
 _BLOCKED = ("quarantined", "waiting", "aside")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnitState:
     """One unit of work: what it is, its key, and how it stands.
 
@@ -288,10 +288,9 @@ def _judge(
         return UnitState(unit, key, "aside", bad.cause, bad.hint)
     commit = ledger.commits.get(unit)
     if commit is not None and commit.key == key:
-        wrong = ledger.check(commit)
-        if not wrong:
+        if not commit.wrong:
             return UnitState(unit, key, "done")
-        reason, state = f"damaged: {wrong}", "todo"
+        reason, state = f"damaged: {commit.wrong}", "todo"
     elif commit is not None:
         reason, state = why.get(unit.stage, ""), "stale"
         if not reason:

@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ def _describe_input(source: Source, plan: Plan) -> dict[str, Any]:
 def _describe_step(stage: str, graph: Graph, plan: Plan, ledger: Ledger) -> dict[str, Any]:
     """Describe a stage over the whole release: what made it, and what it took."""
     done = [unit for unit in plan.by_stage().get(stage, []) if unit.state == "done"]
-    infos = [ledger.commits[unit.unit].info for unit in done if unit.unit in ledger.commits]
+    held = [ledger.commits[unit.unit] for unit in done if unit.unit in ledger.commits]
     options = graph.options.get(stage)
     fields = {unit.unit.field for unit in done} - {RELEASE}
     return {
@@ -133,13 +134,11 @@ def _describe_step(stage: str, graph: Graph, plan: Plan, ledger: Ledger) -> dict
             _property("version", graph.spec(stage).version),
             _property("factory", graph.spec(stage).factory),
             _property("options", options.model_dump(mode="json") if options else {}),
-            _property("keys_sha256", hash_json(sorted((*vars(u.unit).values(), u.key) for u in done))),
+            _property("keys_sha256", hash_json(sorted((*astuple(u.unit), u.key) for u in done))),
             _property("units", len(done)),
             _property("fields", len(fields)),
-            _property("seconds", round(sum(float(info.get("seconds", 0.0)) for info in infos), 3)),
-            _property("cpu_seconds", round(sum(float(info.get("cpu_seconds", 0.0)) for info in infos), 3)),
-            _property(
-                "peak_memory_bytes", max((int(i.get("peak_memory_bytes", 0)) for i in infos), default=0)
-            ),
+            _property("seconds", round(sum(entry.seconds for entry in held), 3)),
+            _property("cpu_seconds", round(sum(entry.cpu_seconds for entry in held), 3)),
+            _property("peak_memory_bytes", max((entry.peak_memory for entry in held), default=0)),
         ],
     }

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,17 +160,16 @@ def _check_catalogue(key: str, path: str, base: Path) -> None:
 
 def load_tables(release: Release, config: LoadedConfig) -> dict[str, pa.Table]:
     """Return the assembled tables: from the Parquet files in place if they are up to date, else anew."""
-    from survey_ml.data.tables import read_parquet_bytes
     from survey_ml.export.catalogue import assemble
+    from survey_ml.export.spool import map_parquet
 
     export = config.release.export
     marker = read_marker(release.store)
     if marker and export.columns == "survey_ml" and "parquet" in export.formats:
         current = marker["digest"] == digest_causes(release, config, pick_exporters(config))
         names = [name for name in marker["files"] if name.endswith(".parquet") and "/" not in name]
-        parts = {name: release.store.medium.read(f"{FOLDER}/{name}") for name in names} if current else {}
-        if parts and all(parts.values()):
-            return {Path(name).stem: read_parquet_bytes(data) for name, data in parts.items() if data}
+        if current and names and is_whole(release.store, marker):
+            return {Path(name).stem: map_parquet(release.store, f"{FOLDER}/{name}") for name in names}
     return assemble(release, prefix=export.prefix)
 
 
@@ -184,7 +183,7 @@ def digest_causes(release: Release, config: LoadedConfig, exporters: list[Export
         "release": config.release.name,
         "exporters": {name: [o.distribution, o.version] for name, o in origins.items()},
         "version": __version__,
-        "commits": [[*asdict(unit).values(), commit.key] for unit, commit in release.commits().items()],
+        "commits": sorted([*astuple(commit.unit), commit.key] for commit in release.walk_commits()),
     }
     return hashlib.sha256(json.dumps(causes, sort_keys=True).encode()).hexdigest()
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from survey_ml.export.duplicates import DUPLICATE, find_duplicates
-from survey_ml.export.joins import Joined, has_one_row_each, join_sources
-from survey_ml.export.names import make_unique, name_positions
-from survey_ml.export.schema import fill_column, make_table, split_dtype
+from survey_ml.export.gathering import Gathered, Labels, Part
+from survey_ml.export.joins import Joined, has_one_row_each
+from survey_ml.export.names import Names
+from survey_ml.export.schema import make_table
+from survey_ml.export.spool import find_scratch, list_blocks, map_table, open_scratch
 from survey_ml.products import Column, Kind, Product
-from survey_ml.stage import Table
 
 if TYPE_CHECKING:
     from survey_ml.data.commit import Commit
     from survey_ml.data.release import Release
+    from survey_ml.data.store import ReleaseStore
     from survey_ml.field import Field
 
 PREFIX = "SML"
@@ -30,22 +34,14 @@ _PLACE = (
 )
 
 
-@dataclass(frozen=True)
-class Part:
-    """The rows of one unit of work."""
-
-    field: str
-    tile: str
-    rows: Table
-
-
 def assemble(
     release: Release, products: Mapping[str, Product] | None = None, prefix: str = PREFIX
 ) -> dict[str, pa.Table]:
     """Read all committed table parts of a release and make its catalogue of them.
 
     Rows are ordered by field and number, so that the result is the same for any tiling but for the
-    column ``tile``. Tables over sources are joined to ``sources``; their columns are NaN, empty or
+    column ``tile``. They lie on disk and are mapped from there, so that memory does not grow with the
+    number of columns; what grows is the order, position and field of each row. Tables over sources are joined to ``sources``; their columns are NaN, empty or
     null for a source that is not in them.
 
     Parameters
@@ -63,34 +59,43 @@ def assemble(
     dict
         Table name to Arrow table; units, UCDs and descriptions are in the schema (`columns_in`).
     """
-    from survey_ml.data.commit import read_table
-
     products = find_products() if products is None else products
     units: dict[str, list[Commit]] = {}
-    for commit in release.commits().values():
+    for commit in release.walk_commits():
+        # Of many commits only what their parts are found and checked by.
+        bare = replace(commit, made_by={}, summaries={}, info={})
         for name in commit.tables:
-            units.setdefault(name, []).append(commit)
+            units.setdefault(name, []).append(bare)
     fields = {name: release.field(name).info for name in release.fields}
+    scratch, labels = find_scratch(release.store), Labels()
     tables: dict[str, pa.Table] = {}
-    joins: list[Joined] = []
-    sources: dict[str, NDArray[Any]] | None = None
-    for name in sorted(units):
-        parts = [
-            Part(c.unit.field, c.unit.tile, read_table(release.store, c.unit, name, c)) for c in units[name]
-        ]
-        columns = list_columns(name, products, parts)
-        data = gather_rows(parts, columns)
-        if name == "sources":
-            sources = add_columns(data, columns, fields, prefix)
-        elif name in products and is_over_sources(products[name]) and has_one_row_each(data):
-            joins.append(Joined(name, columns, data))
-        elif len(data["field"]) or name not in _LEFT_OUT_WHEN_EMPTY:
-            tables[name] = make_table(add_columns(data, columns, fields, prefix), columns)
-    if sources is not None:
-        tables["sources"] = join_sources(sources, list_columns("sources", products), joins)
-    else:
-        tables |= {join.name: make_table(join.data, join.columns) for join in joins}
+    with open_scratch(scratch) as folder:
+        joins: list[Gathered] = []
+        sources: Gathered | None = None
+        for name in sorted(units):
+            commits = sorted(units.pop(name), key=lambda commit: (commit.unit.field, commit.unit.tile))
+            parts = _read_parts(release.store, name, commits)
+            first = next(parts)
+            columns = list_columns(name, products, (first,))
+            gathered = Gathered(name, columns, chain((first,), parts), folder / name, labels)
+            if name == "sources":
+                sources = gathered
+            elif name in products and is_over_sources(products[name]) and has_one_row_each(gathered):
+                joins.append(gathered)
+            elif gathered.n_rows or name not in _LEFT_OUT_WHEN_EMPTY:
+                tables[name] = put_together(gathered, fields, prefix, scratch=scratch)
+        if sources is not None:
+            tables["sources"] = put_together(sources, fields, prefix, joins, scratch=scratch)
+        else:
+            tables |= {join.name: put_together(join, fields, None, scratch=scratch) for join in joins}
     return dict(sorted(tables.items()))
+
+
+def _read_parts(store: ReleaseStore, name: str, commits: Sequence[Commit]) -> Iterator[Part]:
+    from survey_ml.data.commit import read_table
+
+    for commit in commits:
+        yield Part(commit.unit.field, commit.unit.tile, read_table(store, commit.unit, name, commit))
 
 
 def find_products() -> dict[str, Product]:
@@ -122,82 +127,70 @@ def list_columns(
     return tuple(c for c in _PLACE if c.name not in {d.name for d in declared}) + declared
 
 
-def gather_rows(parts: Iterable[Part], columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
-    """Concatenate parts and order the rows by field and number.
-
-    Parameters
-    ----------
-    parts : iterable of Part
-        In any order.
-    columns : sequence of Column
-        The columns wanted; one that a part lacks is filled, others are dropped.
-
-    Returns
-    -------
-    dict
-        Column name to array, with ``field`` and ``tile`` of the part.
-    """
-    ordered = sorted(parts, key=lambda part: (part.field, part.tile))
-    lengths = [len(next(iter(part.rows.values()), ())) for part in ordered]
-    data: dict[str, NDArray[Any]] = {}
-    for column in columns:
-        pieces = []
-        for part, length in zip(ordered, lengths, strict=True):
-            if column.name in part.rows:
-                piece = np.asarray(part.rows[column.name])
-            elif column.name in ("field", "tile"):
-                piece = np.full(length, getattr(part, column.name))
-            else:
-                piece = fill_column(column, length)
-            pieces.append(piece)
-        kind = split_dtype(column.dtype)[0]
-        empty = fill_column(column, 0)
-        joined = np.concatenate(pieces) if pieces else empty
-        data[column.name] = joined.astype(np.str_ if kind == "string" else kind, copy=False)
-    return sort_rows(data, columns)
-
-
-def sort_rows(data: dict[str, NDArray[Any]], columns: Sequence[Column]) -> dict[str, NDArray[Any]]:
-    """Order rows by field and then by the table's own number, its first integer ``*_id`` column."""
-    number = next((c.name for c in columns if c.name.endswith("_id") and c.dtype.startswith("int")), None)
-    keys = (data[number], data["field"]) if number else (data["field"],)
-    order = np.lexsort(keys)
-    return {name: values[order] for name, values in data.items()}
-
-
-def add_columns(
-    data: dict[str, NDArray[Any]],
-    columns: Sequence[Column],
+def put_together(
+    table: Gathered,
     fields: Mapping[str, Field],
-    prefix: str = PREFIX,
-) -> dict[str, NDArray[Any]]:
-    """Fill the columns that no stage writes: names, and duplicates in overlapping fields.
+    prefix: str | None = PREFIX,
+    joins: Sequence[Gathered] = (),
+    *,
+    scratch: Path | None = None,
+) -> pa.Table:
+    """Make the catalogue's table of gathered rows, block by block, on disk.
+
+    Columns that no stage writes are filled: names, and duplicates in overlapping fields.
 
     Parameters
     ----------
-    data : dict
-        Ordered rows with all of ``columns``.
-    columns : sequence of Column
-        Of the table; what it does not have is not filled.
+    table : Gathered
+        The rows.
     fields : mapping
         Field name to `Field`, for beams and frequencies.
-    prefix : str
-        Acronym at the start of each name.
+    prefix : str or None
+        Acronym at the start of each name; with None no column is filled.
+    joins : sequence of Gathered
+        Tables over sources, whose columns are appended; see `Joined`.
+    scratch : Path, optional
+        Where the rows lie; see `survey_ml.export.spool.find_scratch`.
     """
-    have = {column.name for column in columns}
-    if not {"name", "ra", "dec"} <= have:
-        return data
-    data = data | {"name": make_unique(name_positions(data["ra"], data["dec"], prefix))}
-    if not {"duplicate_of", "flags", "local_rms"} <= have or len(fields) < 2:
-        return data
-    names, code = np.unique(data["field"], return_inverse=True)
-    info = [fields.get(str(name)) for name in names]
+    have = {column.name for column in table.columns}
+    names: Names | None = None
+    better: NDArray[np.int64] | None = None
+    if prefix is not None and {"name", "ra", "dec"} <= have:
+        names = Names(table.read("ra"), table.read("dec"), prefix)
+        if {"duplicate_of", "flags", "local_rms"} <= have and len(fields) > 1:
+            better = _find_better(table, fields)
+    joined = []
+    taken = set(have)
+    for join in joins:
+        joined.append(Joined(join, table, taken))
+    columns = [*table.columns, *(column for join in joined for column in join.columns)]
+
+    def make_block(rows: slice) -> pa.Table:
+        data = {column.name: table.read(column.name, rows) for column in table.columns}
+        missing: dict[str, NDArray[np.bool_]] = {}
+        if names is not None:
+            data["name"] = names.read(rows)
+        if names is not None and better is not None:
+            is_duplicate = better[rows] >= 0
+            data["duplicate_of"] = np.where(is_duplicate, names.read(np.maximum(better[rows], 0)), "")
+            data["flags"] = np.where(is_duplicate, data["flags"] | DUPLICATE, data["flags"])
+        for join in joined:
+            found, absent = join.read(rows)
+            data |= found
+            missing |= dict.fromkeys(found, absent)
+        return make_table(data, columns, missing)
+
+    empty = make_table({}, columns)
+    return map_table(empty.schema, (make_block(rows) for rows in list_blocks(table.n_rows)), scratch)
+
+
+def _find_better(table: Gathered, fields: Mapping[str, Field]) -> NDArray[np.int64]:
+    """Return for each row the row of a better measurement in another field, or -1."""
+    code = table.fields()
+    info = [fields.get(str(name)) for name in table.field_names()]
     radius = np.array([f.beam.major / 7200.0 if f else np.nan for f in info])
     frequency = np.array([f.frequency if f else np.nan for f in info])
-    better = find_duplicates(
-        data["ra"], data["dec"], code, radius[code], data["local_rms"], data["flags"], frequency[code]
+    flags, noise = table.read("flags"), table.read("local_rms")
+    return find_duplicates(
+        table.read("ra"), table.read("dec"), code, radius[code], noise, flags, frequency[code]
     )
-    is_duplicate = better >= 0
-    data["duplicate_of"] = np.where(is_duplicate, data["name"][better], "")
-    data["flags"] = np.where(is_duplicate, data["flags"] | DUPLICATE, data["flags"])
-    return data

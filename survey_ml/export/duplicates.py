@@ -12,6 +12,8 @@ EDGE = 1 | 2
 """Flags of a source near the edge of the data or cut by blank pixels."""
 DUPLICATE = 512
 """Flag of a measurement for which another field has a better one."""
+_ZONE = 100_000
+"""Rows of a zone of the sky that are looked at together."""
 SAME_FREQUENCY = 0.1
 """Fields whose frequencies differ by a larger fraction measure different things."""
 
@@ -19,7 +21,7 @@ SAME_FREQUENCY = 0.1
 def find_duplicates(
     ra: NDArray[np.float64],
     dec: NDArray[np.float64],
-    field: NDArray[np.int64],
+    field: NDArray[np.integer[Any]],
     radius: NDArray[np.float64],
     local_rms: NDArray[np.float64],
     flags: NDArray[np.integer[Any]],
@@ -71,7 +73,7 @@ def find_duplicates(
 def _pair_fields(
     ra: NDArray[np.float64],
     dec: NDArray[np.float64],
-    field: NDArray[np.int64],
+    field: NDArray[np.integer[Any]],
     radius: NDArray[np.float64],
     frequency: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -79,14 +81,38 @@ def _pair_fields(
     good = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec) & np.isfinite(radius))
     if not len(good):
         return np.empty((0, 2), np.int64), np.empty(0)
-    longitude, latitude = np.deg2rad(ra[good]), np.deg2rad(dec[good])
+    # Zone by zone from south to north, so that the tree is that of a zone and not of the sky.
+    good = good[np.argsort(dec[good], kind="stable")]
+    north, reach = dec[good], float(radius[good].max())
+    found = []
+    for start in range(0, len(good), _ZONE):
+        end = min(len(good), start + _ZONE)
+        # What lies within reach of the zone's last row belongs to pairs of this zone too.
+        last = int(np.searchsorted(north, north[end - 1] + 1.001 * reach, "right"))
+        found.append(_pair_zone(good[start:last], end - start, ra, dec, field, radius, frequency))
+    pairs, distance = zip(*found, strict=True)
+    return np.concatenate(pairs), np.concatenate(distance)
+
+
+def _pair_zone(
+    rows: NDArray[np.int64],
+    own: int,
+    ra: NDArray[np.float64],
+    dec: NDArray[np.float64],
+    field: NDArray[np.integer[Any]],
+    radius: NDArray[np.float64],
+    frequency: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return pairs among some rows, at least one of which is one of the first ``own``."""
+    longitude, latitude = np.deg2rad(ra[rows]), np.deg2rad(dec[rows])
     unit = np.stack(
         [np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)], axis=1
     )
-    chord = 2.0 * np.sin(np.deg2rad(radius[good]) / 2.0)
+    chord = 2.0 * np.sin(np.deg2rad(radius[rows]) / 2.0)
     found = cKDTree(unit).query_pairs(float(chord.max()), output_type="ndarray").astype(np.int64)
+    found = found[(found < own).any(axis=1)]
     distance = np.sqrt(((unit[found[:, 0]] - unit[found[:, 1]]) ** 2).sum(axis=1))
-    pairs = good[found]
+    pairs = rows[found]
     one, two = frequency[pairs[:, 0]], frequency[pairs[:, 1]]
     differ = np.abs(one - two) > SAME_FREQUENCY * np.minimum(one, two)
     keep = (
@@ -94,11 +120,11 @@ def _pair_fields(
         & (distance <= np.maximum(chord[found[:, 0]], chord[found[:, 1]]))
         & ~differ
     )
-    return pairs[keep], distance[keep]
+    return np.sort(pairs[keep], axis=1), distance[keep]
 
 
 def _match_one_to_one(
-    pairs: NDArray[np.int64], distance: NDArray[np.float64], field: NDArray[np.int64]
+    pairs: NDArray[np.int64], distance: NDArray[np.float64], field: NDArray[np.integer[Any]]
 ) -> NDArray[np.int64]:
     """Keep the nearest pairs such that a row has at most one partner in any one other field."""
     n_fields = int(field.max()) + 1

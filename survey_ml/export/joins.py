@@ -2,67 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from survey_ml.export.schema import fill_column, make_table
+from survey_ml.export.schema import fill_column
 from survey_ml.products import Column
-from survey_ml.stage import Table
+
+if TYPE_CHECKING:
+    from survey_ml.export.gathering import Gathered
 
 
-@dataclass(frozen=True)
-class Joined:
-    """A table over sources, to be joined to them by field and source_id."""
-
-    name: str
-    columns: tuple[Column, ...]
-    data: Table
-
-
-def has_one_row_each(data: Table) -> bool:
+def has_one_row_each(table: Gathered) -> bool:
     """Tell whether no source has two rows, without which a join would repeat sources."""
-    pairs = encode_pairs(data["field"], data["source_id"])
+    pairs = encode_pairs(table.fields(), table.read("source_id"))
     return len(np.unique(pairs)) == len(pairs)
 
 
-def join_sources(
-    sources: dict[str, NDArray[Any]], columns: Sequence[Column], joins: Sequence[Joined]
-) -> pa.Table:
-    """Append the columns of tables over sources to the sources, matched by field and source_id.
+class Joined:
+    """The columns of a table over sources, matched to sources by field and source_id.
 
     A column whose name is taken gets the table's name in front. Where a source has no row, floats
     are NaN, strings empty, integers and booleans null.
+
+    Parameters
+    ----------
+    table : Gathered
+        The table over sources.
+    sources : Gathered
+        The sources.
+    taken : set of str
+        Names of columns so far; those of this table are added.
     """
-    data = dict(sources)
-    out = list(columns)
-    missing: dict[str, NDArray[np.bool_]] = {}
-    for join in joins:
-        row = match_rows(data["field"], data["source_id"], join.data["field"], join.data["source_id"])
-        absent = row < 0
-        for column in join.columns:
+
+    def __init__(self, table: Gathered, sources: Gathered, taken: set[str]) -> None:
+        self._table = table
+        self._row = match_rows(
+            sources.fields(), sources.read("source_id"), table.fields(), table.read("source_id")
+        )
+        self._source: dict[str, Column] = {}
+        columns = []
+        for column in table.columns:
             if column.name in ("field", "tile", "source_id"):
                 continue
-            name = f"{join.name}_{column.name}" if column.name in data else column.name
-            values = join.data[column.name]
-            taken = values[row] if len(values) else fill_column(column, len(row))
-            if absent.any():
-                taken = taken.copy()
-                taken[absent] = fill_column(column, 1)[0]
-            data[name] = taken
-            missing[name] = absent
-            out.append(Column(name, column.dtype, column.unit, column.ucd, column.description))
-    return make_table(data, out, missing)
+            name = f"{table.name}_{column.name}" if column.name in taken else column.name
+            taken.add(name)
+            self._source[name] = column
+            columns.append(Column(name, column.dtype, column.unit, column.ucd, column.description))
+        self.columns = tuple(columns)
+
+    def read(self, rows: slice) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+        """Return the columns for some sources, and which of these sources have no row."""
+        row = self._row[rows]
+        absent = row < 0
+        found: dict[str, NDArray[Any]] = {}
+        for name, column in self._source.items():
+            values = self._table.read(column.name, row[~absent])
+            whole = fill_column(column, len(row))
+            if whole.dtype.kind == "U":
+                whole = whole.astype(values.dtype)
+            whole[~absent] = values
+            found[name] = whole
+        return found, absent
 
 
 def match_rows(
-    field: NDArray[np.str_],
+    field: NDArray[Any],
     number: NDArray[np.int64],
-    in_field: NDArray[np.str_],
+    in_field: NDArray[Any],
     in_number: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Return for each (field, number) the row of the same pair in another table, or -1.
@@ -70,7 +78,7 @@ def match_rows(
     Parameters
     ----------
     field, number : ndarray
-        Shape (n,): what to look for.
+        Shape (n,): what to look for; fields by name or by number.
     in_field, in_number : ndarray
         Shape (m,): where to look; of equal rows the first is found.
 
@@ -89,7 +97,7 @@ def match_rows(
     return np.where(ordered[place] == key[:n], order[place], -1)
 
 
-def encode_pairs(field: NDArray[np.str_], number: NDArray[np.int64]) -> NDArray[np.int64]:
+def encode_pairs(field: NDArray[Any], number: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return one integer for each (field, number), equal where both are; shape (n,)."""
     _, code = np.unique(field, return_inverse=True)
     numbers, rank = np.unique(number, return_inverse=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from survey_ml.export.schema import read_column
+from survey_ml.export.spool import list_blocks
 
 if TYPE_CHECKING:
     from survey_ml.export.options import ExportOptions
@@ -52,7 +53,8 @@ def write_regions(table: pa.Table, path: Path, color: str = "green") -> None:
     is_ds9 = path.suffix == ".reg"
     with path.open("w", encoding="utf-8") as out:
         out.write((_DS9_HEAD if is_ds9 else _CRTF_HEAD).format(color=color))
-        out.writelines(_list_lines(table, is_ds9))
+        for rows in list_blocks(len(table)):
+            out.writelines(_list_lines(table.slice(rows.start, rows.stop - rows.start), is_ds9))
 
 
 def _list_lines(table: pa.Table, is_ds9: bool) -> Iterator[str]:

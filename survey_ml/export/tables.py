@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from astropy.io import fits
 from astropy.table import Table as AstropyTable
 from numpy.typing import NDArray
 
-from survey_ml.export.schema import columns_in, fill_column, read_column, split_dtype
+from survey_ml.export.schema import columns_in, read_column, split_dtype
+from survey_ml.export.spool import list_blocks
 from survey_ml.export.votable import describe_votable
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from survey_ml.products import Column
 
 _FITS = {"float64": "D", "float32": "E", "int64": "K", "int32": "J", "bool": "L"}
+_FITS_BLOCK = 2880
 _NULLS = {"int64": -(1 << 63), "int32": -(1 << 31), "bool": -1}
 """What stands for null in FITS; a boolean column with nulls is written as short integers."""
 
@@ -111,8 +114,12 @@ def write_fits(
         For the primary header.
     """
     columns = columns_in(table)
-    coldefs = [_make_column(column, table) for column in columns]
-    hdu = fits.BinTableHDU.from_columns(coldefs, nrows=len(table))
+    forms = [_choose_form(column, table) for column in columns]
+    coldefs = [
+        fits.Column(column.name, form.text, unit=column.unit or None, null=form.null)
+        for column, form in zip(columns, forms, strict=True)
+    ]
+    hdu = fits.BinTableHDU.from_columns(coldefs, nrows=0)
     hdu.name = name.upper()
     hdu.header.update(cards or {})
     for number, column in enumerate(columns, start=1):
@@ -125,7 +132,15 @@ def write_fits(
     primary.header["RELEASE"] = (release, "name of the release")
     primary.header["CREATOR"] = (f"survey_ml {version}".strip(), "software")
     primary.header["TABLE"] = (name, "rows of the first extension")
-    fits.HDUList([primary, hdu]).writeto(path, overwrite=True)
+    hdus = fits.HDUList([primary, hdu])
+    hdus.update_extend()
+    hdu.header["NAXIS2"] = len(table)
+    with path.open("wb") as out:
+        out.write(primary.header.tostring().encode("ascii"))
+        out.write(hdu.header.tostring().encode("ascii"))
+        for rows in list_blocks(len(table)):
+            out.write(_encode_rows(table.slice(rows.start, rows.stop - rows.start), columns, forms))
+        out.write(b"\0" * (-out.tell() % _FITS_BLOCK))
 
 
 def write_parquet(table: pa.Table, path: Path, name: str, description: str = "") -> None:
@@ -183,24 +198,50 @@ def _describe_astropy(table: pa.Table, name: str, description: str) -> str:
     return "\n".join(meta.get_yaml_from_table(to_astropy(table.slice(0, 0), name, description)))
 
 
-def _make_column(column: Column, table: pa.Table) -> fits.Column:
-    kind, length = split_dtype(column.dtype)
-    values = read_column(table, column.name)
+@dataclass(frozen=True)
+class _Form:
+    """How a column is stored: TFORM, the same for NumPy, and what stands for null."""
+
+    text: str
+    dtype: tuple[str, tuple[int, ...]]
     null: int | None = None
+
+
+def _choose_form(column: Column, table: pa.Table) -> _Form:
+    kind, length = split_dtype(column.dtype)
     if kind == "string":
-        values = _to_ascii(values)
-        form = f"{max(1, values.dtype.itemsize)}A"
-    else:
-        form = f"{length or ''}{_FITS[kind]}"
-        missing = table.column(column.name).is_null().to_numpy() if not length else np.zeros(0, bool)
-        if missing.any() and kind in _NULLS:
-            null = _NULLS[kind]
-            if kind == "bool":
-                form, values = "I", values.astype(np.int16)
-            values = np.where(missing, null, values).astype(values.dtype)
-    if not len(table):
-        values = fill_column(column, 0) if kind != "string" else values
-    return fits.Column(column.name, form, unit=column.unit or None, null=null, array=values)
+        width = max([1, *(block.dtype.itemsize for block in _list_ascii(table, column.name))])
+        return _Form(f"{width}A", (f"S{width}", ()))
+    shape = (length,) if length else ()
+    missing = bool(table.column(column.name).null_count) and not length
+    if missing and kind == "bool":
+        return _Form("I", (">i2", shape), _NULLS[kind])
+    null = _NULLS[kind] if missing and kind in _NULLS else None
+    code = "S1" if kind == "bool" else np.dtype(kind).newbyteorder(">").str
+    return _Form(f"{length or ''}{_FITS[kind]}", (code, shape), null)
+
+
+def _list_ascii(table: pa.Table, name: str) -> Iterator[NDArray[Any]]:
+    """Yield a column of strings block by block."""
+    for rows in list_blocks(len(table)):
+        yield _to_ascii(read_column(table.slice(rows.start, rows.stop - rows.start), name))
+
+
+def _encode_rows(table: pa.Table, columns: Sequence[Column], forms: Sequence[_Form]) -> bytes:
+    """Return rows as FITS stores them: big-endian, one after the other."""
+    dtype = [(column.name, *form.dtype) for column, form in zip(columns, forms, strict=True)]
+    out = np.zeros(len(table), dtype)
+    for column, form in zip(columns, forms, strict=True):
+        values = read_column(table, column.name)
+        if values.dtype.kind == "U":
+            values = _to_ascii(values)
+        elif values.dtype.kind == "b" and form.null is None:
+            values = np.where(values, b"T", b"F")
+        if form.null is not None:
+            missing = table.column(column.name).is_null().to_numpy()
+            values = np.where(missing, form.null, values.astype(form.dtype[0]))
+        out[column.name] = values
+    return out.tobytes()
 
 
 def _to_ascii(values: NDArray[Any]) -> NDArray[Any]:

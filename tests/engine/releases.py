@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -74,5 +75,5 @@ def read_bytes_of(out: Path) -> dict[str, str]:
             # The key is in the path of table parts; what is compared here is what they hold.
             found[path.replace(commit.key, "KEY")] = sealed["sha256"]
         for name, value in commit.summaries.items():
-            found["/".join((*vars(commit.unit).values(), name))] = json.dumps(value, sort_keys=True)
+            found["/".join((*astuple(commit.unit), name))] = json.dumps(value, sort_keys=True)
     return found

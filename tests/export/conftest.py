@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from survey_ml.config import LoadedConfig, ReleaseConfig
 from survey_ml.data.commit import Unit, write_commit
 from survey_ml.data.source import Source
 from survey_ml.data.store import ReleaseStore
-from survey_ml.export.catalogue import Part, add_columns, gather_rows
-from survey_ml.export.schema import make_table
+from survey_ml.export.catalogue import put_together
+from survey_ml.export.gathering import Gathered, Labels, Part
 from survey_ml.field import Beam, Field, split_tiles
 from survey_ml.products import array, table
 
@@ -66,7 +67,18 @@ def rows() -> Callable[..., dict[str, np.ndarray]]:
 
 
 @pytest.fixture
-def catalogue() -> dict[str, pa.Table]:
+def gather(tmp_path) -> Callable[..., Gathered]:
+    """Gather parts; tables that are joined share their labels."""
+    labels = Labels()
+
+    def gather(name: str, parts: list[Part], columns: Any) -> Gathered:
+        return Gathered(name, columns, parts, Path(tempfile.mkdtemp(dir=tmp_path)) / name, labels)
+
+    return gather
+
+
+@pytest.fixture
+def catalogue(gather) -> dict[str, pa.Table]:
     """A catalogue of two fields made of parts, with components that belong to sources."""
     fields = {name: make_field(name) for name in ("north", "south")}
     tables = {}
@@ -87,7 +99,7 @@ def catalogue() -> dict[str, pa.Table]:
                 data["island_id"] = np.arange(40)
             parts.append(Part(name, "0_0", data))
         columns = columns_of(kind)
-        tables[kind] = make_table(add_columns(gather_rows(parts, columns), columns, fields), columns)
+        tables[kind] = put_together(gather(kind, parts, columns), fields)
     return tables
 
 

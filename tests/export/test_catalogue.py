@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from survey_ml.columns import columns_of
-from survey_ml.export.catalogue import Part, add_columns, gather_rows
-from survey_ml.export.joins import Joined, has_one_row_each, join_sources, match_rows
-from survey_ml.export.schema import columns_in, make_table, read_column
+from survey_ml.export.catalogue import put_together
+from survey_ml.export.gathering import Part
+from survey_ml.export.joins import has_one_row_each, match_rows
+from survey_ml.export.schema import columns_in, read_column
 from survey_ml.products import Column
 
 COLUMNS = columns_of("sources")
@@ -18,11 +19,12 @@ def split(data, size):
         yield {name: values[start : start + size] for name, values in data.items()}
 
 
-def build(parts, fields):
-    return make_table(add_columns(gather_rows(parts, COLUMNS), COLUMNS, fields), COLUMNS)
+@pytest.fixture
+def build(gather):
+    return lambda parts, fields: put_together(gather("sources", parts, COLUMNS), fields)
 
 
-def test_the_catalogue_does_not_depend_on_tiling_or_order(rows, field):
+def test_the_catalogue_does_not_depend_on_tiling_or_order(build, rows, field):
     fields = {name: field(name) for name in ("a", "b")}
     data = {name: rows("sources", 100, seed) for seed, name in enumerate(fields)}
     whole = build([Part(name, "0_0", data[name]) for name in fields], fields)
@@ -34,7 +36,7 @@ def test_the_catalogue_does_not_depend_on_tiling_or_order(rows, field):
     assert (np.diff(read_column(whole, "source_id")[:100]) > 0).all()
 
 
-def test_overlapping_fields_flag_the_worse_measurement_and_keep_it(rows, field):
+def test_overlapping_fields_flag_the_worse_measurement_and_keep_it(build, rows, field):
     data = rows("sources", 50, 0)
     better = data | {"local_rms": data["local_rms"] / 2}
     table = build([Part("a", "0_0", data), Part("b", "0_0", better)], {n: field(n) for n in "ab"})
@@ -47,13 +49,13 @@ def test_overlapping_fields_flag_the_worse_measurement_and_keep_it(rows, field):
     assert (flags[field_of == "a"] == 512).all() and (flags[field_of == "b"] == 0).all()
 
 
-def test_no_rows_make_an_empty_table_with_all_columns():
+def test_no_rows_make_an_empty_table_with_all_columns(build):
     table = build([], {})
     assert len(table) == 0
     assert columns_in(table) == COLUMNS
 
 
-def test_parts_without_rows_are_no_obstacle(rows, field):
+def test_parts_without_rows_are_no_obstacle(build, rows, field):
     data = rows("sources", 3, 0)
     empty = {name: values[:0] for name, values in data.items()}
     assert len(build([Part("a", "0_0", empty), Part("a", "0_1", data)], {"a": field("a")})) == 3
@@ -71,7 +73,7 @@ EXTRA = (
 )
 
 
-def test_tables_over_sources_join_by_field_and_number():
+def test_tables_over_sources_join_by_field_and_number(gather):
     sources = {"field": np.array(["a", "a", "b"]), "source_id": np.array([5, 7, 5]), "ra": np.arange(3.0)}
     extra = {
         "field": np.array(["b", "a"]),
@@ -84,7 +86,8 @@ def test_tables_over_sources_join_by_field_and_number():
         "embedding": np.arange(6, dtype=np.float32).reshape(2, 3),
     }
     columns = (Column("field", "string"), Column("source_id", "int64"), Column("ra", "float64", "deg"))
-    table = join_sources(sources, columns, [Joined("vote", EXTRA, extra)])
+    made = gather("sources", [Part("", "", sources)], columns)
+    table = put_together(made, {}, joins=[gather("vote", [Part("", "", extra)], EXTRA)])
     assert table.column_names == [
         "field", "source_id", "ra", "score", "tag", "votes", "good", "vote_ra", "embedding",
     ]  # fmt: skip
@@ -97,20 +100,22 @@ def test_tables_over_sources_join_by_field_and_number():
     assert columns_in(table)[3].ucd == "stat.likelihood"
 
 
-def test_a_join_with_an_empty_table_leaves_nothing_but_gaps():
+def test_a_join_with_an_empty_table_leaves_nothing_but_gaps(gather):
     sources = {"field": np.array(["a"]), "source_id": np.array([5])}
     columns = (Column("field", "string"), Column("source_id", "int64"))
     extra = {c.name: np.zeros((0, 3) if "[" in c.dtype else 0) for c in EXTRA}
     extra["field"] = np.zeros(0, "U1")
-    table = join_sources(sources, columns, [Joined("vote", EXTRA, extra)])
+    made = gather("sources", [Part("", "", sources)], columns)
+    table = put_together(made, {}, joins=[gather("vote", [Part("", "", extra)], EXTRA)])
     assert table["votes"].to_pylist() == [None]
     assert np.isnan(read_column(table, "embedding")).all()
 
 
-def test_two_rows_for_a_source_are_seen():
+def test_two_rows_for_a_source_are_seen(gather):
     fields, numbers = np.array(["a", "a", "b"]), np.array([1, 2, 1])
-    assert has_one_row_each({"field": fields, "source_id": numbers})
-    assert not has_one_row_each({"field": fields[[0, 0]], "source_id": numbers[[0, 0]]})
+    for rows, single in (([0, 1, 2], True), ([0, 0], False)):
+        part = Part("", "", {"field": fields[rows], "source_id": numbers[rows]})
+        assert has_one_row_each(gather("vote", [part], EXTRA)) is single
 
 
 @pytest.mark.parametrize("n", [0, 1, 1000])

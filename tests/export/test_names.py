@@ -5,7 +5,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from survey_ml.export.names import make_unique, name_positions
+from survey_ml.export.names import Names, name_positions
 
 
 def test_positions_are_truncated_not_rounded():
@@ -39,8 +39,21 @@ def test_names_agree_with_astropy_to_one_unit_of_the_last_digit(ra, dec):
 
 
 def test_shared_names_get_letters_in_order():
-    names = np.array(["one", "two", "one", "", "", "one", "three"])
-    assert make_unique(names).tolist() == ["onea", "two", "oneb", "", "", "onec", "three"]
-    many = make_unique(np.full(28, "n"))
-    assert many[[0, 25, 26, 27]].tolist() == ["na", "nz", "naa", "nab"]
+    ra = np.array([10.0, 20.0, 10.0, np.nan, np.nan, 10.0, 30.0])
+    dec = np.array([1.0, 2.0, 1.0, 0.0, 0.0, 1.0, 3.0])
+    names, plain = Names(ra, dec), name_positions(ra, dec)
+    assert [name[len(bare) :] for name, bare in zip(names.read(), plain, strict=True)] == [
+        "a", "", "b", "", "", "c", "",
+    ]  # fmt: skip
+    assert names.read(slice(1, 3)).tolist() == names.read()[1:3].tolist()
+    assert names.read(np.array([5, 0, 6])).tolist() == names.read()[[5, 0, 6]].tolist()
+    many = Names(np.full(28, 1.0), np.zeros(28)).read()
+    bare = len("SML J000400.00+000000.0")
+    assert [name[bare:] for name in many[[0, 25, 26, 27]]] == ["a", "z", "aa", "ab"]
     assert len(set(many.tolist())) == 28
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e-4), st.floats(-5e-5, 5e-5)), max_size=30))
+def test_no_two_rows_share_a_name(positions):
+    ra, dec = np.array(positions).reshape(-1, 2).T
+    assert len(set(Names(ra, dec).read().tolist())) == len(positions)
