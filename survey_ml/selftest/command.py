@@ -44,11 +44,14 @@ class Ended:
         The object that it printed; empty when there is none.
     errors : str
         Standard error.
+    warnings : tuple of str
+        What the log of the run warns of.
     """
 
     code: int
     said: Mapping[str, Any]
     errors: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
@@ -58,7 +61,7 @@ class Ended:
             for line in lines:
                 if line.startswith(start) and _TELLING.match(line):
                     return line
-        return lines[-1] if lines and self.code else ""
+        return [*(lines[-1:] if self.code else []), *self.warnings, ""][0]
 
 
 @dataclass
@@ -233,4 +236,17 @@ class Command:
         said: Any = {}
         with contextlib.suppress(ValueError):
             said = json.loads(text.splitlines()[-1]) if text else {}
-        return Ended(code, said if isinstance(said, dict) else {}, logs[1].read_text(errors="replace"))
+        errors = logs[1].read_text(errors="replace")
+        return Ended(code, said if isinstance(said, dict) else {}, errors, self._read_warnings(process.pid))
+
+    def _read_warnings(self, pid: int) -> tuple[str, ...]:
+        """Return what the log of a run warns of; of one in a bucket, nothing."""
+        found = []
+        for path in sorted(Path(self.out).glob("logs/*.jsonl")) if "://" not in self.out else ():
+            for line in path.read_text(errors="replace").splitlines():
+                # The last line of a process that was killed may be cut off.
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    if record["pid"] == pid and record["level"] in ("WARNING", "ERROR"):
+                        found.append(str(record["message"]))
+        return tuple(found)

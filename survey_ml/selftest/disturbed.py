@@ -34,7 +34,7 @@ class Outcome:
     fault, seed : str, int
         Repeat it with these.
     moment : str
-        When it struck, in commits.
+        When it struck, in commits; ``its turn`` where a stage does it on one tile.
     done : str
         What was done.
     seen : list of str
@@ -97,7 +97,6 @@ def disturb(fault: Fault, seed: int, trial: TrialRelease, place: Path, reference
             fault.clear(command)
         outcome.starts = command.starts
         outcome.wrong += list_leftovers(herd)
-        herd.kill()
     outcome.seconds = time.monotonic() - start
     return outcome
 
@@ -109,15 +108,16 @@ def _run(fault: Fault, command: Command, rng: Random, units: int, outcome: Outco
     command.start()
     there = command.wait_for_commits(moment)
     time.sleep(delay)
-    before = command.read_markers()
+    before = [command.read_markers()]
     outcome.done = fault.strike(command, rng)
-    outcome.moment = f"{max(there, len(before))} of {units} commits"
+    outcome.moment = f"{max(there, len(before[0]))} of {units} commits" if high else "its turn"
     if not outcome.done:
         outcome.wrong.append("nothing was there to strike: the run had ended")
     while True:
         if command.process is not None:
             command.wait()
         last = command.ends[-1]
+        before.append(command.read_markers())
         well = last.code == 0
         if well:
             found = command.tidy()
@@ -135,9 +135,9 @@ def _run(fault: Fault, command: Command, rng: Random, units: int, outcome: Outco
         return
     if outcome.done and (why := fault.judge(command, command.ends)):
         outcome.wrong.append(why)
-    outcome.wrong += [
-        f"made again: {path}" for path in find_remade(before, command.read_markers(), fault.spoiled)
-    ]
+    now = command.read_markers()
+    again = {path for there in before for path in find_remade(there, now, fault.spoiled)}
+    outcome.wrong += [f"made again: {path}" for path in sorted(again)]
 
 
 def _judge(fault: Fault, command: Command, reference: Content, outcome: Outcome) -> None:

@@ -36,7 +36,7 @@ class Fault:
     Attributes
     ----------
     window : tuple of float
-        Parts of all commits between which it strikes.
+        Parts of all commits between which it strikes; 0 and 0 for what a stage does by itself.
     spoiled : set of str
         Commits that it damaged, as `survey_ml.selftest.content` names them: these may be made again.
     extra : tuple of str

@@ -14,7 +14,7 @@ from survey_ml.selftest.command import Command, Ended
 from survey_ml.selftest.fault import Engines, Fault
 
 
-class _Kill(Fault):
+class Kill(Fault):
     """SIGKILL to one process of a kind."""
 
     engine: ClassVar[Engines] = "ray"
@@ -51,7 +51,7 @@ class _Kill(Fault):
         return ""
 
 
-class KillDriver(_Kill):
+class KillDriver(Kill):
     """The command itself."""
 
     name, summary = "kill-driver", "SIGKILL of the command, at work on Ray"
@@ -67,31 +67,31 @@ class KillLocal(KillDriver):
         return Fault.miss(self)
 
 
-class KillWorker(_Kill):
+class KillWorker(Kill):
     """A Ray worker in which stages run."""
 
     name, summary, word = "kill-worker", "SIGKILL of a Ray worker", "ray::UnitActor"
 
 
-class KillRaylet(_Kill):
+class KillRaylet(Kill):
     """The process that makes this machine a node of Ray."""
 
     name, summary, word = "kill-raylet", "SIGKILL of the raylet", "raylet/raylet"
 
 
-class KillControl(_Kill):
+class KillControl(Kill):
     """Ray's control service."""
 
     name, summary, word = "kill-control", "SIGKILL of Ray's control service", "gcs_server"
 
 
-class KillPrefect(_Kill):
+class KillPrefect(Kill):
     """The Prefect API that a run starts for itself."""
 
     name, summary, word = "kill-prefect", "SIGKILL of the Prefect API of the run", "survey_ml.engine.server"
 
     def foreign(self) -> str:
-        """See `_Kill.foreign`."""
+        """See `Kill.foreign`."""
         return "PREFECT_API_URL" if os.environ.get("PREFECT_API_URL") else ""
 
     def judge(self, command: Command, ends: list[Ended]) -> str:

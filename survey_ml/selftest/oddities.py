@@ -23,6 +23,7 @@ class _Plugin(Fault):
     """A stage that goes wrong on one tile until its author has mended it."""
 
     how: ClassVar[str] = ""
+    window = (0.0, 0.0)
 
     def prepare(self, command: Command, rng: Random) -> None:
         """Ask the trial stage for it."""
@@ -89,6 +90,7 @@ class Leaks(_OnRay):
         f"a stage keeps {_LEAK} MB with every tile; engine.recycle_mb is {_RECYCLE}",
     )
     settings = (f"engine.recycle_mb={_RECYCLE}",)
+    window = (0.0, 0.0)
 
     def prepare(self, command: Command, rng: Random) -> None:
         """Ask the trial stage for it."""

@@ -77,7 +77,7 @@ def list_below(pid: int) -> list[Process]:
 
 
 class Herd:
-    """All processes that belong to some commands, also those that outlive them."""
+    """All processes that belong to some commands, also those that outlive them; ended when it is left."""
 
     def __init__(self) -> None:
         self._roots: list[int] = []
@@ -94,6 +94,7 @@ class Herd:
     def __exit__(self, *args: object) -> None:
         self._end.set()
         self._thread.join()
+        self.kill()
 
     def add(self, pid: int) -> None:
         """Watch a command, too."""

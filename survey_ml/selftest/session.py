@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +23,7 @@ from survey_ml.selftest.processes import Herd, can_look
 from survey_ml.selftest.release import TrialRelease
 
 FIRST = 1800.0
-"""Seconds that an undisturbed run may take: where survey_ml runs for the first time it compiles for minutes."""
+"""Seconds that an undisturbed run may take: the first one of an installation compiles."""
 
 
 class Session:
@@ -45,12 +47,18 @@ class Session:
         self.folder = Path()
 
     def __enter__(self) -> Session:
+        # Asked to end, it ends what it started, as at an interrupt.
+        self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.signal(signal.SIGTERM, self._before)
         if self.folder == Path():
+            return
+        if kind is not None and not issubclass(kind, SurveyMLError):
+            shutil.rmtree(self.folder, ignore_errors=True)
             return
         kept = sorted(path.name for path in self.folder.glob("*-*") if path.is_dir())
         if self._keep or kept:
@@ -193,7 +201,6 @@ class Session:
                 )
             seconds = time.monotonic() - start
             left = list_leftovers(herd)
-            herd.kill()
         content = read_content(command.out)
         if left:
             raise SurveyMLError(f"the undisturbed run on {engine} left something: {'; '.join(left)}")
