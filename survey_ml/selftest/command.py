@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from survey_ml.errors import SurveyMLError
-from survey_ml.selftest.content import read_markers
+from survey_ml.selftest.content import count_markers, read_markers
 from survey_ml.selftest.processes import Herd
 from survey_ml.selftest.release import TrialRelease
 
@@ -168,11 +168,17 @@ class Command:
             return read_markers(self.out)
         return {}
 
+    def count_markers(self) -> int:
+        """Return the number of commits; 0 while there is no release."""
+        with self.seeing(), contextlib.suppress(SurveyMLError):
+            return count_markers(self.out)
+        return 0
+
     def wait_for_commits(self, count: int) -> int:
         """Return the number of commits once there are so many, or the command has ended."""
         end = time.monotonic() + self.limit
-        pause = 0.1 if "://" in self.out else 0.01
-        while (there := len(self.read_markers())) < count and self.running and time.monotonic() < end:
+        pause = 0.3 if "://" in self.out else 0.01
+        while (there := self.count_markers()) < count and self.running and time.monotonic() < end:
             time.sleep(pause)
         return there
 

@@ -129,7 +129,12 @@ def _run(fault: Fault, command: Command, rng: Random, units: int, outcome: Outco
             break
         fault.mend(command)
         command.start(fault.extra)
-    outcome.seen = [f"exit code {end.code}" + (f": {end.line}" if end.line else "") for end in command.ends]
+    outcome.seen = [
+        f"exit code {end.code}" + (f": {end.line}" if end.line else "").replace(command.out, "OUT")
+        for end in command.ends
+    ]
+    if told := fault.tell(command):
+        outcome.seen[0] += f" ({told})"
     if command.ends[-1].code:
         outcome.wrong.append(f"after {command.starts} starts the command still ends with {last.code}")
         return

@@ -70,6 +70,10 @@ class Fault:
         """Do it; return what was done, or nothing when there was nothing to strike."""
         raise NotImplementedError
 
+    def tell(self, command: Command) -> str:
+        """Return what there is to say when the command has ended well; empty when there is nothing."""
+        return ""
+
     def judge(self, command: Command, ends: list[Ended]) -> str:
         """Say why the fault was not seen to work; empty when it was."""
         return ""

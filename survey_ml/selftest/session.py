@@ -85,12 +85,12 @@ class Session:
         dict
             ``engines`` (time, units and rows of each), ``wrong`` and ``passed``.
         """
-        trial = self._prepare()
+        trial = self.prepare()
         engines = [self.means.engine] if self.means.engine else self._list_engines()
         rows, wrong = [], []
         first: Content | None = None
         for engine in engines:
-            content, seconds = self._run_calmly(trial, engine)
+            content, seconds = self.run_calmly(trial, engine)
             wrong += [] if first is None else [f"{engine}: {text}" for text in compare(first, content)]
             first = first or content
             tables = {name: len(table) - 1 for name, table in sorted(content.tables.items())}
@@ -131,8 +131,8 @@ class Session:
             self._say(f"not tried: {entry['fault']}: {entry['reason']}")
         if not kinds:
             raise ConfigError("none of these faults can be tried here", "survey-ml selftest --list says why")
-        trial = self._prepare()
-        reference, seconds = self._run_calmly(trial, self.means.engine or "local")
+        trial = self.prepare()
+        reference, seconds = self.run_calmly(trial, self.means.engine or "local")
         count = runs or len(kinds)
         outcomes = []
         for number in range(count):
@@ -168,7 +168,8 @@ class Session:
         self._say("ray and prefect are not installed: only --engine local is checked")
         return ["local"]
 
-    def _prepare(self) -> TrialRelease:
+    def prepare(self) -> TrialRelease:
+        """Make the folder and the trial release in it."""
         if not can_look():
             self._say("this system has no /proc: what commands leave behind is not looked for")
         if self._out is None:
@@ -183,8 +184,14 @@ class Session:
         trial.write()
         return trial
 
-    def _run_calmly(self, trial: TrialRelease, engine: str) -> tuple[Content, float]:
-        """Process the trial release undisturbed."""
+    def run_calmly(self, trial: TrialRelease, engine: str) -> tuple[Content, float]:
+        """Process the trial release undisturbed; return what it holds then, and the seconds it took.
+
+        Raises
+        ------
+        SurveyMLError
+            When even that does not end well, or leaves something behind.
+        """
         place = self.folder / f"calm_{engine}"
         place.mkdir()
         start = time.monotonic()

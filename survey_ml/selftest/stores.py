@@ -68,6 +68,11 @@ class _Store(Fault):
         self.proxy.faults = self.faults
         return ", ".join(f"{getattr(self.faults, kind):.0%} {kind}" for kind in self.counted)
 
+    def tell(self, command: Command) -> str:
+        """Count the requests that it was given."""
+        counts = self.proxy.counts
+        return f"{sum(counts.values())} requests, " + ", ".join(f"{counts[k]} {k}" for k in self.counted)
+
     def judge(self, command: Command, ends: list[Ended]) -> str:
         """See whether the run bore it, and the store did fail."""
         counts = self.proxy.counts
@@ -96,8 +101,8 @@ class _Store(Fault):
 class Errors(_Store):
     """The store refuses some requests."""
 
-    name, summary = "s3-errors", "the object store answers 15 % of the requests with 500 or 503"
-    faults, counted = Faults(refused=0.15), ("refused",)
+    name, summary = "s3-errors", "the object store answers 8 % of the requests with 500 or 503"
+    faults, counted = Faults(refused=0.08), ("refused",)
 
 
 class Applied(_Store):
@@ -110,8 +115,8 @@ class Applied(_Store):
 class Slow(_Store):
     """The store takes its time."""
 
-    name, summary = "s3-slow", "the object store answers 10 % of the requests after half a second"
-    faults, counted = Faults(slow=0.10, delay=0.5), ("slow",)
+    name, summary = "s3-slow", "the object store answers 5 % of the requests after half a second"
+    faults, counted = Faults(slow=0.05, delay=0.5), ("slow",)
 
 
 class Outage(_Store):
