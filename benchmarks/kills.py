@@ -8,41 +8,39 @@ in random order but for the last, at random numbers of commits. A run that died 
 one that survives (it replaces its workers and its Ray) goes on until the next kill or its end. The
 catalogues must be the same row for row, each unit committed once, and nothing that was committed
 before a kill made again.
+
+`survey-ml selftest --faults` tries one fault a run, and many more kinds; this tries six in one run.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import psutil
-import pyarrow.parquet as pq
-
 from benchmarks.reporting import Report, make_parser
 from survey_ml.data.sample import make_demo_release
+from survey_ml.selftest.command import Command, Ended
+from survey_ml.selftest.content import compare, find_remade, read_content
+from survey_ml.selftest.disturbed import list_leftovers
+from survey_ml.selftest.kills import Kill, KillDriver, KillRaylet, KillWorker
+from survey_ml.selftest.processes import Herd
+from survey_ml.selftest.release import TrialRelease
 
-TABLES = ("components", "sources", "islands")
-VICTIMS = {"driver": "", "worker": "ray::UnitActor", "raylet": "raylet/raylet"}
-"""What is killed, to the word in the command line of its process."""
+VICTIMS: dict[str, type[Kill]] = {"driver": KillDriver, "worker": KillWorker, "raylet": KillRaylet}
 
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
-LIMIT = 420.0
-"""Seconds one run may take."""
+class Demo(TrialRelease):
+    """The demo release in place of the trial release."""
 
-Markers = dict[str, tuple[int, int]]
-"""Path of each commit to the inode and time of its marker."""
+    @property
+    def yaml(self) -> Path:
+        """The configuration."""
+        return self.folder / "release.yaml"
 
 
 def main() -> int:
@@ -54,172 +52,90 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the sky, the order and the moments")
     options = parser.parse_args()
     report = Report("Kills", {k: getattr(options, k) for k in ("size", "fields", "core", "seed")})
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder, Herd() as herd:
         base = Path(folder)
-        yaml = make_demo_release(base, options.seed, options.size, options.fields)
-        calm = Trial(yaml, base / "calm", options.core, base / "calm.log")
+        make_demo_release(base, options.seed, options.size, options.fields)
+        calm, killed = (start_in(base, name, options.core, herd) for name in ("calm", "killed"))
         start = time.monotonic()
-        code = calm.wait()
+        ended = calm.run()
         seconds = time.monotonic() - start
-        kept = calm.read_markers()
-        if code:
-            raise RuntimeError(f"the undisturbed run ended with {code}:\n{calm.explain()}")
-        trial = Trial(yaml, base / "killed", options.core, base / "killed.log")
-        rows = disturb(trial, len(kept), random.Random(options.seed))
-        code = trial.wait()
+        if ended.code:
+            raise RuntimeError(f"the undisturbed run ended with {ended.code}:\n{ended.errors[-2000:]}")
+        units = len(calm.read_markers())
+        rows, seen = disturb(killed, units, random.Random(options.seed))
+        last = killed.wait() if killed.running else killed.run()
         report.add_table("kills", rows)
-        summary = {"units": len(kept), "undisturbed s": seconds, "starts of the command": trial.starts}
+        summary = {"units": units, "undisturbed s": seconds, "starts of the command": killed.starts}
         report.add_table("runs", [summary])
-        judge(report, calm, trial, code)
+        judge(report, calm, killed, last, seen)
     return report.finish(options.json)
 
 
-@dataclass
-class Trial:
-    """A release folder and the runs of one command into it."""
-
-    yaml: Path
-    out: Path
-    core: int
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
-    seen: list[Markers] = field(default_factory=list)
-    below: list[psutil.Process] = field(default_factory=list)
-
-    def start(self) -> None:
-        """Start the command."""
-        command = [sys.executable, "-m", "survey_ml.cli", "run", str(self.yaml), "--engine", "ray", "--json"]
-        command += ["--out", str(self.out), "--set", f"tiling.core_px={self.core}"]
-        environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "RAY_ADDRESS")}
-        environment["PREFECT_HOME"] = str(self.out.parent / "prefect")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        self.starts += 1
-
-    def wait(self) -> int:
-        """Wait for the command to end, started first if it is not running; return its exit code."""
-        if self.process is None or self.process.poll() is not None:
-            self.start()
-        assert self.process is not None
-        try:
-            return self.process.wait(LIMIT)
-        finally:
-            self.process.kill()
-
-    def explain(self) -> str:
-        """Return the end of what the last run said."""
-        return self.log.read_text(errors="replace")[-2000:]
-
-    def read_markers(self) -> Markers:
-        """Return each commit's inode and time."""
-        found: Markers = {}
-        for path in self.out.glob("units/*/*/*/[!.]*/_COMMIT.json"):
-            # A commit whose key is being replaced may go between the listing and the look.
-            with suppress(FileNotFoundError):
-                state = path.stat()
-                found[str(path.relative_to(self.out))] = state.st_ino, state.st_mtime_ns
-        return found
-
-    def find(self, victim: str) -> list[psutil.Process]:
-        """Return the live processes of a kind below the running command."""
-        assert self.process is not None
-        if victim == "driver":
-            return [psutil.Process(self.process.pid)]
-        found = []
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            with suppress(psutil.Error):
-                if VICTIMS[victim] in " ".join(child.cmdline()):
-                    found.append(child)
-        return sorted(found, key=lambda child: child.pid)
-
-    def kill(self, victim: str, rng: random.Random) -> int:
-        """Kill one process of a kind; return the number of commits there were, or -1 if none was there."""
-        assert self.process is not None
-        found = self.find(victim)
-        if not found:
-            return -1
-        if victim == "driver":
-            self.below += psutil.Process(self.process.pid).children(recursive=True)
-        self.seen.append(self.read_markers())
-        rng.choice(found).send_signal(signal.SIGKILL)
-        if victim == "driver":
-            self.process.wait(30)
-        return len(self.seen[-1])
-
-    def left_over(self) -> list[str]:
-        """Return the commands of processes that outlived their killed driver by more than 20 s."""
-        _, alive = psutil.wait_procs(self.below, timeout=20)
-        left = []
-        for process in alive:
-            with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    left.append(" ".join(process.cmdline())[:80])
-        return left
+def start_in(base: Path, name: str, core: int, herd: Herd) -> Command:
+    """Return the command into a folder of its own."""
+    (base / name).mkdir()
+    settings = [f"tiling.core_px={core}"]
+    return Command(Demo(base), base / name, str(base / name / "out"), "ray", herd, settings)
 
 
-def disturb(trial: Trial, units: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Kill two of each kind at moments spread over the run, and tell when and what."""
+def disturb(
+    command: Command, units: int, rng: random.Random
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Kill two of each kind at moments spread over the run; return when and what, and what was there."""
     # Workers that lost their raylet go on for seconds and may do all that is left. So that every kill
     # finds its victim, what follows a raylet is the driver, or nothing.
     blocks = [["driver"], ["worker"], ["worker"], ["raylet", "driver"]]
     rng.shuffle(blocks)
     order = [*(victim for block in blocks for victim in block), "raylet"]
-    rows = []
+    rows, seen = [], []
     for k, victim in enumerate(order):
         # The last part is left alone: what runs on after a kill must not end before the next one.
         moment = int((k + rng.random()) / len(order) * 0.75 * units)
         delay = rng.uniform(0.0, 0.1)
-        if trial.process is None or trial.process.poll() is not None:
-            trial.start()
-        end = time.monotonic() + LIMIT
-        hit = -1
-        while hit < 0 and time.monotonic() < end and trial.process and trial.process.poll() is None:
-            if len(trial.read_markers()) >= moment:
-                time.sleep(delay)
-                with suppress(psutil.NoSuchProcess):
-                    hit = trial.kill(victim, rng)
-            time.sleep(0.02)
-        rows.append({"kill": k + 1, "victim": victim, "wanted at": moment, "commits then": hit, "of": units})
-    return rows
+        if not command.running:
+            command.start()
+        hit = False
+        while not hit and command.running:
+            command.wait_for_commits(moment)
+            time.sleep(delay)
+            seen.append(command.read_markers())
+            hit = bool(VICTIMS[victim]().strike(command, rng))
+        there = len(seen[-1]) if hit else -1
+        rows.append(
+            {"kill": k + 1, "victim": victim, "wanted at": moment, "commits then": there, "of": units}
+        )
+    return rows, seen
 
 
-def judge(report: Report, calm: Trial, trial: Trial, code: int) -> None:
+def judge(report: Report, calm: Command, killed: Command, last: Ended, seen: list[dict[str, str]]) -> None:
     """Hold the disturbed release against the undisturbed one."""
     hits = [row["commits then"] for row in report.tables["kills"]]
     report.add_bar("kills that hit a running part", sum(hit >= 0 for hit in hits), "6", min(hits) >= 0)
-    report.add_bar("exit code of the last run", code, "0", code == 0)
-    if code:
-        report.notes.append(trial.explain())
-    for name in TABLES:
-        one, other = (pq.read_table(t.out / "catalogue" / f"{name}.parquet") for t in (calm, trial))
-        # As text, in which every float is exact and not-a-number equals itself.
-        rows, others = ([repr(row) for row in table.to_pylist()] for table in (one, other))
-        same = bool(rows) and rows == others and one.schema.equals(other.schema)
-        differ = sum(a != b for a, b in zip_longest(rows, others))
-        report.add_bar(
-            f"{name}: rows of {len(rows)} that differ from the undisturbed run's", differ, "0", same
-        )
-    wanted, found = (set(t.read_markers()) for t in (calm, trial))
-    units = len({path.rsplit("/", 2)[0] for path in found})
-    report.add_bar("units lost or with another key", len(wanted ^ found), "0", wanted == found)
-    report.add_bar("commits a unit", len(found) / max(1, units), "1", len(found) == units)
-    final = trial.read_markers()
-    again = sum(final.get(path) != mark for seen in trial.seen for path, mark in seen.items())
-    report.add_bar("commits before a kill that were made again", again, "0", again == 0)
-    left = [str(path) for path in trial.out.rglob(".tmp-*")]
+    report.add_bar("exit code of the last run", last.code, "0", last.code == 0)
+    if last.code:
+        report.notes.append(last.errors[-2000:])
+    wanted, found = read_content(calm.out), read_content(killed.out)
+    for name, rows in wanted.tables.items():
+        differ = sum(a != b for a, b in zip_longest(rows, found.tables.get(name, [])))
+        label = f"{name}: rows of {len(rows) - 1} that differ from the undisturbed run's"
+        report.add_bar(label, differ, "0", len(rows) > 1 and not differ)
+    lost = wanted.markers.keys() ^ found.markers.keys()
+    units = len({path.rpartition("/")[0] for path in found.markers})
+    report.add_bar("units lost or with another key", len(lost), "0", not lost)
+    report.add_bar("commits a unit", len(found.markers) / max(1, units), "1", len(found.markers) == units)
+    again = {path for before in seen for path in find_remade(before, found.markers, set())}
+    report.add_bar("commits before a kill that were made again", len(again), "0", not again)
+    differences = compare(wanted, found)
+    report.add_bar("any other difference in content or checksums", len(differences), "0", not differences)
+    report.notes.extend(differences)
+    left = [str(path) for path in Path(killed.out).rglob(".tmp-*")]
     report.add_bar("files left aside", len(left), "0", not left)
-    alive = trial.left_over()
     # Ray's agents serve its dashboard and environments; they outlive a killed driver by a minute.
-    agents = [name for name in alive if name.startswith(AGENTS)]
-    report.add_bar(
-        "workers and servers that outlived their driver", len(alive) - len(agents), "0", alive == agents
-    )
-    if agents:
-        report.notes.append(f"Still there 20 s after their driver: {', '.join(n.strip() for n in agents)}.")
-    code = trial.wait()
-    said = json.loads(trial.log.read_text()) if code == 0 else {"done": -1}
-    report.add_bar("units done by the same command once more", said["done"], "0", said["done"] == 0)
+    alive = list_leftovers(killed.herd)
+    report.add_bar("processes and sessions that outlived their driver", len(alive), "0", not alive)
+    report.notes.extend(alive)
+    done = killed.run().said.get("done", -1)
+    report.add_bar("units done by the same command once more", done, "0", done == 0)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,18 @@ CONTRACTS = {
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
-ROOMS = {"stages", "validation", "simulation", "data", "engine", "conformance", "export", "report", "cli"}
+ROOMS = {
+    "stages",
+    "validation",
+    "simulation",
+    "data",
+    "engine",
+    "conformance",
+    "selftest",
+    "export",
+    "report",
+    "cli",
+}
 
 ALLOWED = {
     "contracts": CONTRACTS,
@@ -38,6 +49,7 @@ ALLOWED = {
     "export": CONTRACTS | DISCOVERY | {"data", "validation", "export"},
     "report": CONTRACTS | DISCOVERY | {"data", "validation", "export", "report"},
     "conformance": CONTRACTS | DISCOVERY | {"simulation", "data", "engine", "conformance"},
+    "selftest": CONTRACTS | DISCOVERY | {"simulation", "data", "selftest"},
     "cli": CONTRACTS | DISCOVERY | ROOMS,
     "measure": CONTRACTS | DISCOVERY,
     "__init__": {"data"},

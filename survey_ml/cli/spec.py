@@ -18,5 +18,6 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("trigger", "survey_ml.cli.trigger:trigger", "Ask Prefect for a run of a deployment now"),
     ("cancel", "survey_ml.cli.cancel:cancel", "Cancel a run; a later one goes on from there"),
     ("plugins", "survey_ml.cli.plugins:plugins", "List stages, formats and commands and their origin"),
+    ("selftest", "survey_ml.cli.selftest:selftest", "Check this installation, and what it survives"),
     ("version", "survey_ml.cli.version:version", "Show the versions that a release depends on"),
 )

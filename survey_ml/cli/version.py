@@ -20,14 +20,20 @@ PACKAGES = ("numpy", "scipy", "numba", "astropy", "zarr", "pyarrow", "dask", "pr
 @debug_option
 def version(as_json: bool) -> None:
     """Show the versions of survey_ml and of what its results depend on."""
+    found = find_versions()
+    with json_output(as_json) as emit:
+        emit(found)
+    if not as_json:
+        rows = [(name, number or "not installed") for name, number in found.items()]
+        click.echo(format_table(("package", "version"), rows))
+
+
+def find_versions() -> dict[str, str | None]:
+    """Return the version of each package; None where it is not installed."""
     found: dict[str, str | None] = {"survey-ml": survey_ml.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = find_version(name)
         except PackageNotFoundError:
             found[name] = None
-    with json_output(as_json) as emit:
-        emit(found)
-    if not as_json:
-        rows = [(name, number or "not installed") for name, number in found.items()]
-        click.echo(format_table(("package", "version"), rows))
+    return found

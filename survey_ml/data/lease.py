@@ -35,6 +35,8 @@ _LOOKS = 20
 """Looks at another's record in that time."""
 _CHALLENGES = 5
 """Times that a record may change hands under our eyes before we give up."""
+_GONE = "another run, which has ended since"
+"""Who took a lease over whose record is not there any more."""
 _held: set[str] = set()
 """Runs of this process."""
 
@@ -301,7 +303,7 @@ class Lease:
         return None
 
     def _lose(self, holder: Holder | None) -> None:
-        self._lost = str(holder) if holder else "nobody: its record was removed"
+        self._lost = str(holder) if holder else _GONE
 
     def check(self) -> None:
         """Make sure that the lease is still held; costs nothing while it is fresh.
@@ -363,7 +365,7 @@ class Guard:
             return
         holder = read_holder(self._medium)
         if holder is None or holder.run != self._run:
-            raise _tell_loss(self._medium.root, str(holder) if holder else "nobody: its record was removed")
+            raise _tell_loss(self._medium.root, str(holder) if holder else _GONE)
         self._looked = before
 
 

@@ -1,4 +1,6 @@
-"""Kill what a run is made of at random moments; the same command again ends with the same release."""
+"""Kill what a run is made of at random moments; the same command again ends with the same release.
+
+The smallest stages on Ray, once each: ``survey-ml selftest --faults`` tries the whole matrix, with seeds."""
 
 from __future__ import annotations
 
@@ -134,7 +136,7 @@ def check(folder: Path, undisturbed: dict[str, str]) -> None:
     assert [str(p) for p in markers] == [str(p) for p in (folder / "out").glob("units/*/*/*/*/_COMMIT.json")]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_driver_killed(seed, prefect_home, undisturbed):
     rng = random.Random(seed)
     folder = write_fields(prefect_home / f"driver{seed}")
@@ -158,7 +160,7 @@ def test_driver_killed(seed, prefect_home, undisturbed):
     check(folder, undisturbed)
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3])
 def test_workers_killed(seed, prefect_home, api, undisturbed):
     rng = random.Random(seed)
     folder = write_fields(prefect_home / f"workers{seed}")
@@ -181,7 +183,7 @@ def test_workers_killed(seed, prefect_home, api, undisturbed):
     check(folder, undisturbed)
 
 
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", [5])
 def test_raylet_killed(seed, prefect_home, api, undisturbed):
     rng = random.Random(seed)
     folder = write_fields(prefect_home / f"raylet{seed}")
