@@ -42,7 +42,7 @@ def run(session, kind, seed):
     ("name", "seed", "starts"),
     [
         ("kill-local", 3, {2}),
-        ("marker-flipped", 4, {1, 2}),
+        ("shard-missing", 9, {1}),
         ("file-limit", 5, {2}),
         ("plugin-raises", 6, {2}),
     ],
