@@ -43,8 +43,6 @@ def run(session, kind, seed):
     [
         ("kill-local", 3, {2}),
         ("shard-missing", 9, {1}),
-        ("file-limit", 5, {2}),
-        ("plugin-raises", 6, {2}),
     ],
 )
 def test_a_fault_is_survived(session, name, seed, starts):
