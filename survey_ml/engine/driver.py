@@ -85,6 +85,8 @@ class Driver:
         self._aside: list[SetAside] = []
         self._failed: dict[Unit, tuple[str, str]] = {}
         self._culprits: dict[Unit, str] = {}
+        self._deferred: dict[Unit, tuple[str, str]] = {}
+        """Units that met damage in this round: what needs them waits for the next one."""
         self._counts: Counter[str] = Counter()
         self._before: dict[Unit, str] = {}
         self._spent: dict[str, float] = {}
@@ -191,7 +193,7 @@ class Driver:
             seed=seed,
             hash_of=lambda source: self._hashes.get(source.field.name, ""),
             set_aside=self._aside,
-            failed=self._failed,
+            failed={**self._failed, **self._deferred},
             stages={spec.name for spec in self.specs},
         )
 
@@ -218,6 +220,7 @@ class Driver:
         """Go through the stages, again while damage was found, until all is done that can be."""
         for _ in range(_PASSES):
             self._culprits.clear()
+            self._deferred.clear()
             for rank, spec in enumerate(self.specs):
                 self._rank = rank
                 if self.stop.requested:
@@ -319,6 +322,7 @@ class Driver:
             elif result.outcome == "damaged":
                 assert result.culprit is not None
                 self._culprits[result.culprit] = result.cause
+                self._deferred[unit] = (result.cause, result.hint)
             elif result.outcome == "stopped" and self.stop.requested:
                 self._stopped = self._stopped or StoppedError(self.stop.reason, AGAIN)
             elif result.outcome == "stopped" and self._stopped is None:

@@ -254,5 +254,6 @@ class Command:
                 with contextlib.suppress(ValueError):
                     record = json.loads(line)
                     if record["pid"] == pid and record["level"] in ("WARNING", "ERROR"):
-                        found.append(str(record["message"]))
+                        place = ", ".join(str(record[k]) for k in ("field", "tile", "stage") if record.get(k))
+                        found.append(f"{place}: {record['message']}" if place else str(record["message"]))
         return tuple(found)

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 from survey_ml.data.commit import Unit, list_commits
 from survey_ml.data.disk import MARKER
 from survey_ml.data.store import ReleaseStore
-from survey_ml.selftest.command import Command
+from survey_ml.selftest.command import Command, Ended
 from survey_ml.selftest.fault import Fault
 from survey_ml.selftest.plugin import NAME
 
@@ -44,6 +44,13 @@ class Damage(Fault):
             return self._spoil(command.out, rng)
         finally:
             os.kill(command.process.pid, signal.SIGCONT)
+
+    def judge(self, command: Command, ends: list[Ended]) -> str:
+        """See whether nothing else was called damaged."""
+        field, stage, tile, _ = next(iter(self.spoiled)).split("/")
+        place = f"field {field}, tile {tile}, stage {stage} "
+        told = [line for end in ends for line in end.errors.splitlines() if " is damaged (" in line]
+        return next((f"not damaged, but so called: {line}" for line in told if place not in line), "")
 
     def _spoil(self, out: str, rng: Random) -> str:
         commits = list_commits(ReleaseStore.open(out))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,16 +46,19 @@ class Session:
         self.means, self._out, self._keep, self._say = means, out, keep, say
         self._start = time.monotonic()
         self.folder = Path()
+        self._before: Any = None
 
     def __enter__(self) -> Session:
-        # Asked to end, it ends what it started, as at an interrupt.
-        self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        if threading.current_thread() is threading.main_thread():
+            # Asked to end, it ends what it started, as at an interrupt.
+            self._before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
         if self.folder == Path():
             return
         if kind is not None and not issubclass(kind, SurveyMLError):

@@ -24,6 +24,7 @@ def wrap(error: OSError) -> StoreError:
     [
         (OSError(errno.EIO, "I/O error"), "passing"),
         (OSError(errno.ENOSPC, "no space", "/out/x"), "final"),
+        (OSError(errno.EFBIG, "larger than ulimit -f", "/out/x"), "final"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), "passing"),
         (TimeoutError(), "passing"),
         (FileNotFoundError(errno.ENOENT, "no file"), "unit"),

@@ -42,9 +42,7 @@ def run(session, kind, seed):
     ("name", "seed", "starts"),
     [
         ("kill-local", 3, {2}),
-        ("marker-flipped", 4, {1, 2}),
-        ("file-limit", 5, {2}),
-        ("plugin-raises", 6, {2}),
+        ("shard-missing", 9, {1}),
     ],
 )
 def test_a_fault_is_survived(session, name, seed, starts):
