@@ -40,9 +40,11 @@ def assemble(
     """Read all committed table parts of a release and make its catalogue of them.
 
     Rows are ordered by field and number, so that the result is the same for any tiling but for the
-    column ``tile``. They lie on disk and are mapped from there, so that memory does not grow with the
-    number of columns; what grows is the order, position and field of each row. Tables over sources are joined to ``sources``; their columns are NaN, empty or
+    column ``tile``. Tables over sources are joined to ``sources``; their columns are NaN, empty or
     null for a source that is not in them.
+
+    The tables lie on disk and are mapped from there, so that memory does not grow with what is in
+    the rows; what grows are the order, number, position and field of each, some 100 bytes.
 
     Parameters
     ----------
