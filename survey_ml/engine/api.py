@@ -18,6 +18,7 @@ SECONDS = 30.0
 BUSY = frozenset({429, 502, 503})
 """Answers that say come again: Prefect's is 503 when its database is locked, and nothing was done."""
 
+_PAGES_SECONDS = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
 
@@ -40,6 +41,7 @@ class PrefectAPI:
 
     def __init__(self, url: str, *, seconds: float = SECONDS) -> None:
         self.url, self._seconds = url.rstrip("/"), seconds
+        self._pages: str | None = None
 
     @classmethod
     def from_environment(cls, *, seconds: float = SECONDS) -> PrefectAPI:
@@ -74,8 +76,23 @@ class PrefectAPI:
 
     def page(self, path: str) -> str:
         """Return the address of a page of the user interface."""
-        base = os.environ.get("PREFECT_UI_URL", "").rstrip("/") or self.url.removesuffix("/api")
-        return f"{base}/{path}"
+        if self._pages is None:
+            self._pages = os.environ.get("PREFECT_UI_URL", "").rstrip("/") or self._find_pages()
+        return f"{self._pages}/{path}"
+
+    def _find_pages(self) -> str:
+        """Return where the pages are that the server shows by default.
+
+        It has two sets of them, and at the address of the older one a reader who is not logged in is
+        told that there is no such page.
+        """
+        base = self.url.removesuffix("/api")
+        try:
+            with urllib.request.urlopen(f"{base}/ui-settings", timeout=_PAGES_SECONDS) as answer:  # noqa: S310
+                settings = json.loads(answer.read())
+            return base + str(settings[f"{settings['default_ui']}_base_url"]).rstrip("/")
+        except (OSError, ValueError, KeyError, TypeError):
+            return base
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         if not self.url.startswith(("http://", "https://")):

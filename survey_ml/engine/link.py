@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import platform
 import re
 import threading
 import time
@@ -169,11 +170,15 @@ class RunLink:
         if result.exit_code == 2 or result.stopped is not None:
             return
         place = f"{result.out}/report.html"
-        if "://" not in place:
-            if not Path(place).is_file():
-                return
-            place = Path(place).as_uri()
-        self._create("report", "markdown", f"[Report of {self._name}]({place})", "The report of the release")
+        if "://" not in place and not Path(place).is_file():
+            return
+        if place.startswith(("http://", "https://")):
+            said = f"[Report of {self._name}]({place})"
+        else:
+            # No browser follows a link from Prefect's page to a file or a bucket: it must be read and copied.
+            where = "" if "://" in place else f", on {platform.node()}"
+            said = f"Report of {self._name}{where}:\n\n    {place}"
+        self._create("report", "markdown", said, "The report of the release")
 
 
 def _slug(text: str) -> str:

@@ -170,13 +170,11 @@ class RunLog(Watch):
 
     def begin(self, stage: str, total: int) -> None:
         """Write that a stage begins."""
-        self.write(
-            f"stage {stage}: {total} to do", unit=Unit("", stage, ""), event="stage_begins", units=total
-        )
+        self.write(f"units to do: {total}", unit=Unit("", stage, ""), event="stage_begins", units=total)
 
     def end(self, stage: str) -> None:
         """Write that a stage has ended."""
-        self.write(f"stage {stage} has ended", unit=Unit("", stage, ""), event="stage_ends")
+        self.write("no more units to do", unit=Unit("", stage, ""), event="stage_ends")
 
     def take(self, result: Result) -> None:
         """Write what a unit had to say, and why it was not done."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
-from house import count_commits, read_catalogue, read_guide, start_house, wait_until
+from browser import CHROMIUM, start_browser
+from house import PASSWORD, count_commits, read_catalogue, read_guide, start_house, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 POOL = "one-node"
@@ -81,10 +86,49 @@ def test_a_run_leaves_artifacts(house, scheduled):
     assert list(rows) == ["ingest", "smooth", "total", "ratio", "census"]
     assert rows["smooth"]["units"] == rows["smooth"]["done"] == 9
     assert rows["smooth"]["set aside"] == 0
-    report = (path.parent / "release" / "report.html").as_uri()
-    assert artifacts["release-report"]["data"] == f"[Report of release]({report})"
+    report = path.parent / "release" / "report.html"
+    assert artifacts["release-report"]["data"] == f"Report of release, on {platform.node()}:\n\n    {report}"
     assert artifacts["release-progress-smooth"]["type"] == "progress"
     assert artifacts["release-progress-smooth"]["data"] == 100
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH (Debian: apt-get install chromium)")
+def test_the_pages_of_a_run_show_what_an_operator_needs(house, scheduled, tmp_path):
+    path, deployment, _ = scheduled
+    for_docs = os.environ.get("SURVEY_ML_PICTURES")
+    run = list_runs(house, deployment["id"], state={"type": {"any_": ["COMPLETED"]}})[0]
+    artifacts = house.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    identifiers = {entry["key"]: entry["id"] for entry in artifacts}
+    tasks = house.ask("/task_runs/count", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    # The address that the commands print.
+    url = house.call("trigger", "release", "--key", "night-1")["url"].rpartition("/runs/")[0]
+    with start_browser(tmp_path / "profile") as page:
+        page.open(f"{url}/runs/flow-run/{run['id']}")
+        page.wait_for("Login")
+        page.fill("input[type=password]", PASSWORD)
+        page.wait_for(run["name"], "Completed", "process-release", f"{tasks} Task runs")
+        page.wait_for("Deployment\nrelease", "Work Pool\none-node")
+        page.wait_for("stage smooth: units to do: 9", "29 done, 0 done before, 0 set aside")
+        page.click("Task Runs")
+        page.wait_for(f"({tasks} Completed)", "ingest 0", "smooth 1", "total 0", "ratio 0", "census 0")
+        page.click("Artifacts")
+        page.wait_for("release-stages", "release-report", "Stage smooth, percent done")
+        # No text tells when the timeline is drawn.
+        time.sleep(5 if for_docs else 0)
+        page.picture(tmp_path / "run.png")
+        page.open(f"{url}/artifacts/artifact/{identifiers['release-stages']}")
+        shown = page.wait_for("stage\tunits\tdone\tset aside\tseconds", "census", "29 units done")
+        assert re.search(r"smooth\s+9\s+9\s+0\s+[\d.]+\s+total\s+1\s+1\s+0\s", shown)
+        page.picture(tmp_path / "stages.png")
+        page.open(f"{url}/artifacts/artifact/{identifiers['release-report']}")
+        page.wait_for("Report of release", str(path.parent / "release" / "report.html"))
+        page.picture(tmp_path / "report.png")
+        page.open(f"{url}/artifacts/artifact/{identifiers['release-progress-smooth']}")
+        page.wait_for("Stage smooth, percent done", "Progress: 100%")
+    for name in ("run", "stages", "report"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    if for_docs:
+        shutil.copy(tmp_path / "run.png", for_docs)
 
 
 def test_a_key_makes_one_run_of_two_requests(house, scheduled):

@@ -20,9 +20,10 @@ class Answers(BaseHTTPRequestHandler):
 
     codes: ClassVar[list[int]] = []
     bodies: ClassVar[list[Any]] = []
+    pages: ClassVar[dict[str, Any]] = {"default_ui": "v2", "v1_base_url": "/", "v2_base_url": "/v2"}
 
     def do_GET(self) -> None:
-        self._answer({"id": "a", "name": "b"})
+        self._answer(self.pages if self.path == "/ui-settings" else {"id": "a", "name": "b"})
 
     def do_POST(self) -> None:
         self.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -74,3 +75,14 @@ def test_a_run_that_is_asked_for_again_has_one_key(url):
     assert first == second
     operation.trigger(PrefectAPI(url), "nightly")
     assert Answers.bodies[-1]["idempotency_key"] != first
+
+
+def test_a_page_is_that_of_the_interface_shown_by_default(url, monkeypatch):
+    base = url.removesuffix("/api")
+    assert PrefectAPI(url).page("runs/flow-run/a") == f"{base}/v2/runs/flow-run/a"
+    Answers.codes = [404]
+    assert PrefectAPI(url).page("runs/flow-run/a") == f"{base}/runs/flow-run/a"
+    monkeypatch.setattr(Answers, "pages", {**Answers.pages, "default_ui": "v1"})
+    assert PrefectAPI(url).page("runs/flow-run/a") == f"{base}/runs/flow-run/a"
+    monkeypatch.setenv("PREFECT_UI_URL", "https://prefect.example/v2/")
+    assert PrefectAPI(url).page("runs/flow-run/a") == "https://prefect.example/v2/runs/flow-run/a"
