@@ -8,7 +8,7 @@ PYTEST_WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test check format pictures bench clean
+.PHONY: help install demo test check format pictures bench sbom clean
 
 help:
 	@echo "make demo     install and run the main job on a simulated release"
@@ -17,6 +17,7 @@ help:
 	@echo "make format   rewrite the code in the project's format"
 	@echo "make pictures draw the pictures of the documentation from the demo release"
 	@echo "make bench    the full-size measurements (hours; see benchmarks/README.md)"
+	@echo "make sbom     dist/sbom.json (CycloneDX) and dist/licences.md of what users install"
 	@echo "make clean    remove the environment and what the demo wrote"
 
 install: $(VENV)/.installed
@@ -52,6 +53,21 @@ pictures: demo
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# What users install and nothing else, in an environment without pip; the tools are in one of their own.
+SBOM := $(VENV)/sbom
+sbom: install
+	$(PYTHON) -m venv --clear --without-pip $(SBOM)/runtime
+	$(PYTHON) -m venv --clear --without-pip $(SBOM)/tools
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --python $(SBOM)/runtime/bin/python install --quiet \
+		--only-binary :all: '.[ray,s3,xarray,demo]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --python $(SBOM)/tools/bin/python install --quiet \
+		--only-binary :all: cyclonedx-bom pip-licenses
+	mkdir -p dist
+	$(SBOM)/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.json $(SBOM)/runtime/bin/python
+	$(SBOM)/tools/bin/pip-licenses --python $(SBOM)/runtime/bin/python --format=markdown --with-urls \
+		--ignore-packages survey-ml --output-file dist/licences.md
 
 clean:
 	rm -rf $(VENV) demo-release

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from house import count_commits, read_catalogue, wait_until
 
+from survey_ml.data.store import ReleaseStore
+from survey_ml.engine.lastrun import read_last_run
+
 SLURM = Path(__file__).parents[2] / "deploy" / "slurm"
 
 SBATCH = """#!/usr/bin/env bash
@@ -137,3 +140,6 @@ def test_the_job_cleans_up_at_its_time_limit(stand_ins, tmp_path, make_release):
         process.communicate(timeout=90)
     assert time.monotonic() - start < 60
     assert not list(tmp_path.glob(".survey-ml-token-*"))
+    run = read_last_run(ReleaseStore.open(str(path.parent / "limited")))
+    assert run is not None
+    assert (run.state, run.reason, run.exit_code) == ("cancelled", "ended by a signal", 1)
