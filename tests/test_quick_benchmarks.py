@@ -59,6 +59,19 @@ def test_speed_is_measured_in_processes_of_their_own():
     assert all(0.1 < row["CPU s"] < 60 and 50 < row["peak MB"] < 1000 for row in rows.values())
 
 
+def test_where_the_time_of_a_run_goes_is_accounted_for():
+    result = run("engine_overhead", "--tiles", 16, "--rows", 10, "--engine", "local", "--work", 0.02)
+    assert (result["settings"]["tiles"], result["settings"]["rows"]) == (16, 160)
+    parts = {
+        row["part"]: row["ms"] for row in result["tables"]["Wall milliseconds a tile (ingest and one stage)"]
+    }
+    everything = parts.pop("all in")
+    assert sum(parts.values()) == pytest.approx(everything, rel=0.01)
+    assert parts["run"] >= 20 and all(parts[name] > 0 for name in ("read", "commit", "export"))
+    memory = {row["when"]: row["anonymous MB"] for row in result["tables"]["Memory of the driver"]}
+    assert memory["most while exporting"] > 50
+
+
 @pytest.mark.real
 @pytest.mark.skipif(not (DATA / "first_fields").is_dir(), reason=f"{DATA}/first_fields is not there")
 def test_first_fields_beside_the_catalogue_and_the_peer():

@@ -25,7 +25,8 @@ from survey_ml.engine.work import Result
 
 def read_log(out) -> list[dict]:
     """Return the records of the last run."""
-    path = sorted(Path(out).glob("logs/*.jsonl"))[-1]
+    # Names tell the second; two runs may begin in the same one.
+    path = max(Path(out).glob("logs/*.jsonl"), key=lambda path: path.stat().st_mtime_ns)
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
