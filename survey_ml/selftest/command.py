@@ -249,11 +249,16 @@ class Command:
         """Return what the log of a run warns of; of one in a bucket, nothing."""
         found = []
         for path in sorted(Path(self.out).glob("logs/*.jsonl")) if "://" not in self.out else ():
+            records = []
             for line in path.read_text(errors="replace").splitlines():
                 # The last line of a process that was killed may be cut off.
                 with contextlib.suppress(ValueError):
-                    record = json.loads(line)
-                    if record["pid"] == pid and record["level"] in ("WARNING", "ERROR"):
-                        place = ", ".join(str(record[k]) for k in ("field", "tile", "stage") if record.get(k))
-                        found.append(f"{place}: {record['message']}" if place else str(record["message"]))
+                    records.append(json.loads(line))
+            # What follows may be told by workers.
+            if not records or records[0]["pid"] != pid:
+                continue
+            for record in records:
+                if record["level"] in ("WARNING", "ERROR"):
+                    place = ", ".join(str(record[k]) for k in ("field", "tile", "stage") if record.get(k))
+                    found.append(f"{place}: {record['message']}" if place else str(record["message"]))
         return tuple(found)

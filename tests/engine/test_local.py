@@ -177,7 +177,6 @@ def test_flipped_bit_is_found_and_made_again(release_folder, registry, caplog):
     data[200] ^= 4
     shard.write_bytes(data)
     changed = make_config(release_folder, stages={"census": {}, "smooth": {"threshold": 3.01}})
-    caplog.clear()
     result = run(changed, registry)
     assert result.exit_code == 0
     assert "field south, tile 1_1, stage ingest is damaged" in caplog.text

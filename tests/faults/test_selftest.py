@@ -20,6 +20,7 @@ from survey_ml.selftest.matrix import FAULTS, choose
 from survey_ml.selftest.processes import Herd, find_process, list_below
 from survey_ml.selftest.session import Session
 
+pytestmark = pytest.mark.xdist_group("selftest")
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,6 +39,7 @@ def run(session, kind, seed):
     return disturb(kind(session.means), seed, session.trial, place, session.reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "seed", "starts"),
     [
@@ -53,6 +55,7 @@ def test_a_fault_is_survived(session, name, seed, starts):
     assert outcome.seen[-1].startswith("exit code 0")
 
 
+@pytest.mark.slow
 def test_what_is_lost_or_done_twice_is_told(session):
     """A fault that hides what it damages, and one that strikes too late, do not pass."""
 
