@@ -131,6 +131,8 @@ class Stopwatch:
         self.spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.busy: dict[str, Counter[str]] = defaultdict(Counter)
         self.size: dict[str, int] = {}
+        self.cpu: Counter[str] = Counter()
+        """Seconds of this process's cores, of names that are not at work twice at once."""
         self.units = 0
         self.heard: deque[tuple[float, Any]] = deque(maxlen=1000)
         self._patches = ExitStack()
@@ -143,11 +145,12 @@ class Stopwatch:
         def timed(*args: Any, **options: Any) -> Any:
             if before is not None:
                 before(*args)
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             try:
                 return real(*args, **options)
             finally:
                 self.spans[name].append((start, time.perf_counter()))
+                self.cpu[name] += time.process_time() - cpu
 
         self._patches.enter_context(mock.patch.object(owner, function, timed))
 

@@ -128,3 +128,20 @@ def test_rows_are_matched_by_both_keys(n):
     expected[order] = np.arange(len(order))
     assert (found == expected).all()
     assert (match_rows(field, number, np.full(n, "z"), number) == -1).all()
+
+
+def test_rows_in_blocks_are_the_rows_at_once(gather, rows, field, monkeypatch):
+    fields = {name: field(name) for name in ("a", "b")}
+    data = {name: rows("sources", 50, seed) for seed, name in enumerate(fields)}
+    extra = {"source_id": data["a"]["source_id"][::3], "tag": np.full(17, "é or not")}
+    columns = (Column("source_id", "int64"), Column("tag", "string"))
+
+    def build():
+        table = gather("sources", [Part(name, "0_0", data[name]) for name in fields], COLUMNS)
+        return put_together(table, fields, joins=[gather("vote", [Part("a", "0_0", extra)], columns)])
+
+    whole = build()
+    monkeypatch.setattr("survey_ml.export.spool.BLOCK", 9)
+    blocks = build()
+    assert blocks.column(0).num_chunks == 12 and blocks.equals(whole)
+    assert read_column(whole, "tag").tolist().count("é or not") == 17

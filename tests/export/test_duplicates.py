@@ -86,3 +86,17 @@ def test_the_order_of_rows_does_not_matter():
     assert (one[one[duplicates]] == -1).all()
     assert (rms[one[duplicates]] < rms[duplicates]).all()
     assert (field[one[duplicates]] != field[duplicates]).all()
+
+
+def test_zones_of_the_sky_find_what_the_whole_sky_finds(monkeypatch):
+    rng, n = np.random.default_rng(8), 600
+    ra, dec = rng.uniform(0, 0.2, n), rng.uniform(-0.1, 0.1, n)
+    given = (
+        ra, dec, rng.integers(0, 4, n), rng.uniform(0.002, 0.01, n), rng.random(n),
+        rng.integers(0, 2, n), np.full(n, 1.4e9),
+    )  # fmt: skip
+    whole = find_duplicates(*given)
+    assert (whole >= 0).sum() > 100
+    for size in (1, 7, 100):
+        monkeypatch.setattr("survey_ml.export.duplicates._ZONE", size)
+        np.testing.assert_array_equal(find_duplicates(*given), whole)

@@ -193,3 +193,22 @@ def test_what_differs_between_fields_is_not_in_the_header(field):
     assert not {"RADESYS", "EQUINOX"} & set(describe_fields([one, old]))
     assert describe_fields([old])["RADESYS"][0] == "FK4"
     assert describe_fields([]) == {}
+
+
+@pytest.mark.parametrize("suffix", ["fits", "vot", "parquet"])
+@pytest.mark.parametrize("kind", ["sources", "islands", "small"])
+def test_blocks_of_rows_give_the_same_bytes_as_one(tmp_path, catalogue, small, monkeypatch, suffix, kind):
+    table = small if kind == "small" else catalogue[kind]
+    whole = write(table.combine_chunks(), tmp_path / f"whole.{suffix}").read_bytes()
+    monkeypatch.setattr("survey_ml.export.spool.BLOCK", 7)
+    assert write(table, tmp_path / f"blocks.{suffix}").read_bytes() == whole
+
+
+def test_fits_rows_are_the_bytes_that_astropy_writes(tmp_path, small):
+    path = write(small, tmp_path / "a.fits")
+    with fits.open(path) as hdus:
+        hdus.writeto(tmp_path / "b.fits", checksum=False)
+        rows = np.array(hdus[1].data)
+        fits.BinTableHDU(rows, header=hdus[1].header).writeto(tmp_path / "c.fits")
+    assert (tmp_path / "b.fits").read_bytes() == path.read_bytes()
+    assert fits.getdata(tmp_path / "c.fits").tobytes() == fits.getdata(path).tobytes()
