@@ -187,15 +187,11 @@ class Command:
         """Let this process see what the command sees: the same object store."""
         names = [name for name in self.environment if name.startswith("AWS_")]
         before = {name: os.environ.get(name) for name in names}
-        os.environ.update({name: self.direct.get(name, self.environment[name]) for name in names})
+        _set_variables({name: self.direct.get(name, self.environment[name]) for name in names})
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name)
-                else:
-                    os.environ[name] = value
+            _set_variables(before)
 
     def stop(self) -> None:
         """End whatever still runs."""
@@ -262,3 +258,12 @@ class Command:
                     place = ", ".join(str(record[k]) for k in ("field", "tile", "stage") if record.get(k))
                     found.append(f"{place}: {record['message']}" if place else str(record["message"]))
         return tuple(found)
+
+
+def _set_variables(values: Mapping[str, str | None]) -> None:
+    """Set variables of this process; those without a value are unset."""
+    for name, value in values.items():
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-_LOOK = 0.2
+_LOOK = 0.3
 """Seconds between two looks at a tree of processes."""
+_MEMORY_LOOK = 10
+"""Looks after which shared memory is looked at, too: a list of hundreds of lines a process."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Herd:
         self._roots: list[int] = []
         self._seen: set[Process] = set()
         self._memory: set[str] = set()
+        self._looks = 0
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="selftest-herd", daemon=True)
@@ -112,8 +115,10 @@ class Herd:
             for pid in self._roots:
                 if (root := find_process(pid)) is not None and root.alive:
                     self._seen.update([root, *list_below(pid)])
-            for process in self._seen:
-                self._memory.update(_list_shared_memory(process.pid))
+            if self._looks % _MEMORY_LOOK == 0:
+                for process in self._seen:
+                    self._memory.update(_list_shared_memory(process.pid))
+            self._looks += 1
 
     def find(self, word: str) -> list[Process]:
         """Return the live processes whose command has a word."""

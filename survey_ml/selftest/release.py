@@ -84,12 +84,12 @@ class TrialRelease:
         (self.folder / ODD).unlink(missing_ok=True)
 
     def make_environment(self, **more: str) -> dict[str, str]:
-        """Return the variables of a command that processes this release."""
+        """Return the variables of a command that processes this release; empty in ``more`` is unset."""
         kept: dict[str, str] = {k: v for k, v in os.environ.items() if k not in ("SURVEY_ML_PLUGINS",)}
         if "PREFECT_API_URL" not in kept:
             kept["PREFECT_HOME"] = str(self.folder / "prefect")
         kept |= {"PYTHONPATH": os.pathsep.join([str(self.site), *_list_paths(kept)]), "DO_NOT_TRACK": "1"}
-        return kept | more
+        return {name: value for name, value in (kept | more).items() if value or name not in more}
 
 
 def _list_paths(environment: Mapping[str, str]) -> list[str]:

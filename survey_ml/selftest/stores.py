@@ -56,8 +56,8 @@ class _Store(Fault):
             endpoint, bucket = self.stack.enter_context(_serving()), "selftest"
             keys = _OURS
         self.proxy = self.stack.enter_context(UnreliableProxy(endpoint, seed=rng.randrange(1 << 30)))
-        unset = dict.fromkeys(("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_SESSION_TOKEN"), "")
-        own = {name: "" for name in unset if name not in keys}
+        # The user's own are nobody else's business.
+        own = {name: "" for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN") if name not in keys}
         address = {"AWS_ENDPOINT_URL": self.proxy.url, "AWS_ENDPOINT_URL_S3": self.proxy.url}
         command.environment |= own | keys | address
         command.direct |= dict.fromkeys(address, endpoint)
