@@ -225,9 +225,7 @@ def take_step(
 
 
 @njit(cache=True, nogil=True)
-def keeps_bounds(
-    row: NDArray[Any], kind: int, anchor: NDArray[Any], lowest: float, highest: float
-) -> bool:
+def keeps_bounds(row: NDArray[Any], kind: int, anchor: NDArray[Any], lowest: float, highest: float) -> bool:
     """Whether a component is as near to its anchor, and of such a shape, as it has to be.
 
     One that is held has no say.
