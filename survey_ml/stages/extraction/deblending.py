@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.covariance import measure_shape_excess
-from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR, fit_components, select_pixels
+from survey_ml.stages.extraction.fit import CONVERGED, HELD, SINGULAR, fit_components, select_pixels
 from survey_ml.stages.extraction.model import FREE, FWHM, POINT, add_component
 from survey_ml.stages.extraction.settings import BOUNDED, FROM_RESIDUAL, Settings
 
@@ -208,6 +208,16 @@ def free_alone(
 
 
 @njit(cache=True, nogil=True)
+def has_settled(status: int, anchor: NDArray[Any], held: NDArray[Any], n: int) -> bool:
+    """Whether a fit is at a minimum and holds no component but those of ``held`` (n,)."""
+    if status == HELD:
+        for k in range(n):
+            if anchor[k, 3] > held[k]:
+                return False
+    return status <= HELD
+
+
+@njit(cache=True, nogil=True)
 def free_shapes(
     theta: NDArray[Any],
     kinds: NDArray[Any],
@@ -250,25 +260,27 @@ def free_shapes(
                     free_alone(theta, kinds, anchor, flags, k, residual, weight, valid, beam, settings)
             refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
             break
-        before = theta[:n].copy()
+        before, places, held = theta[:n].copy(), anchor[:n].copy(), anchor[:n, 3].copy()
         for k in range(n):
             if freed[k]:
                 kinds[k] = FREE
+                held[k] = 0.0
         status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
-        if status == CONVERGED:
+        if has_settled(status, anchor, held, n):
             continue
         # A free shape that runs into a bound or has too few pixels goes back to a point.
-        theta[:n] = before
+        theta[:n], anchor[:n] = before, places
         for k in range(n):
             if freed[k]:
                 kinds[k] = POINT
         for k in range(n):
             if not freed[k]:
                 continue
-            kept = theta[:n].copy()
+            kept, places, held = theta[:n].copy(), anchor[:n].copy(), anchor[:n, 3].copy()
             kinds[k] = FREE
+            held[k] = 0.0
             status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
-            if status != CONVERGED:
+            if not has_settled(status, anchor, held, n):
                 # On a plateau the pixels of one beam have no curvature: start from its extent.
                 theta[:n] = kept
                 subtract_components(data, theta, n, residual)
@@ -278,8 +290,8 @@ def free_shapes(
                 )
                 if kinds[k] == FREE:
                     status = refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
-            if status != CONVERGED or kinds[k] == POINT:
-                theta[:n] = kept
+            if kinds[k] == POINT or not has_settled(status, anchor, held, n):
+                theta[:n], anchor[:n] = kept, places
                 kinds[k] = POINT
                 flags[k] |= BOUNDED
         refit(theta, kinds, anchor, n, data, weight, valid, beam, settings, residual)
@@ -386,7 +398,6 @@ def add_from_residual(
         )  # fmt: skip
         drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
         proven |= kinds[n] == FREE and drop >= settings.free_gain
-        proven &= not flags[n] & BOUNDED
         if status == SINGULAR or not proven or theta[n, 0] < settings.seed * 0.7 / weight[row, column]:
             theta[:], kinds[:], anchor[:] = before, kinds_before, anchor_before
             flags[:], shapes[:] = flags_before, shapes_before

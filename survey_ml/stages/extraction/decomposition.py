@@ -167,7 +167,8 @@ def fit_island(
     flags = np.zeros(room, np.int64)
     shapes = np.full((room, 9), np.nan)
     seeds = np.zeros((room, 2), np.int64)
-    anchor = np.full((room, 3), settings.stray)
+    anchor = np.zeros((room, 4))
+    anchor[:, 2] = settings.stray
     for k in range(n):
         y, x = peaks[k, 0], peaks[k, 1]
         theta[k, 0] = data[y, x]

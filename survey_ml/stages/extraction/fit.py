@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from survey_ml.stages.extraction.algebra import factorise, solve
 from survey_ml.stages.extraction.model import FIXED, FREE, shape_is_valid, span_ellipse
 
-CONVERGED, UNCONVERGED, SINGULAR = 0, 1, 2
-"""How a fit ended."""
+CONVERGED, HELD, UNCONVERGED, SINGULAR = 0, 1, 2, 3
+"""How a fit ended; `HELD` is at a minimum but for components that would leave their bounds."""
 
 
 @njit(cache=True, nogil=True)
@@ -190,6 +190,75 @@ def sum_squares(
 
 
 @njit(cache=True, nogil=True)
+def take_step(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    n: int,
+    step: NDArray[Any],
+    anchor: NDArray[Any],
+    lowest: float,
+    highest: float,
+    trial: NDArray[Any],
+    outside: NDArray[Any],
+) -> bool:
+    """Put ``theta`` plus a step into ``trial``; return whether all components keep their bounds.
+
+    Where they do not, ``outside`` (n,) receives which.
+    """
+    allowed = True
+    p0 = 0
+    for k in range(n):
+        if kinds[k] == FIXED:
+            continue
+        width = 6 if kinds[k] == FREE else 3
+        for j in range(6):
+            trial[k, j] = theta[k, j] + (step[p0 + j] if j < width else 0.0)
+        p0 += width
+        if not keeps_bounds(trial[k], kinds[k], anchor[k], lowest, highest):
+            allowed = False
+    if not allowed:
+        for k in range(n):
+            outside[k] = kinds[k] != FIXED and not keeps_bounds(
+                trial[k], kinds[k], anchor[k], lowest, highest
+            )
+    return allowed
+
+
+@njit(cache=True, nogil=True)
+def keeps_bounds(row: NDArray[Any], kind: int, anchor: NDArray[Any], lowest: float, highest: float) -> bool:
+    """Whether a component is as near to its anchor, and of such a shape, as it has to be.
+
+    One that is held has no say.
+    """
+    if anchor[3] != 0.0:
+        return True
+    if (row[1] - anchor[0]) ** 2 + (row[2] - anchor[1]) ** 2 > anchor[2] ** 2:
+        return False
+    return kind != FREE or shape_is_valid(row[3], row[4], row[5], lowest, highest)
+
+
+@njit(cache=True, nogil=True)
+def hold_components(
+    kinds: NDArray[Any], n: int, anchor: NDArray[Any], hessian: NDArray[Any], gradient: NDArray[Any]
+) -> None:
+    """Take all parameters but the peaks of the held components out of the normal equations."""
+    p = gradient.shape[0]
+    p0 = 0
+    for k in range(n):
+        if kinds[k] == FIXED:
+            continue
+        width = 6 if kinds[k] == FREE else 3
+        if anchor[k, 3] != 0.0:
+            for j in range(p0 + 1, p0 + width):
+                hessian[j, :] = 0.0
+                for i in range(j, p):
+                    hessian[i, j] = 0.0
+                hessian[j, j] = 1.0
+                gradient[j] = 0.0
+        p0 += width
+
+
+@njit(cache=True, nogil=True)
 def fit_components(
     theta: NDArray[Any],
     kinds: NDArray[Any],
@@ -213,16 +282,24 @@ def fit_components(
         Image and ``1 / rms``.
     pixels : (m, 2) int64
         Pixels that count.
-    anchor : (k, 3) float64
-        Starting ``(x, y)``, and how far from it the component may go, in pixels.
+    anchor : (k, 4) float64
+        Starting ``(x, y)``, and how far from it the component may go, in pixels; the last column
+        receives 1 where the component was held at a bound, else 0.
     lowest, highest : float
         Bounds on the eigenvalues of the precision matrices.
 
     Returns
     -------
     int
-        `CONVERGED`, `UNCONVERGED` or `SINGULAR`.
+        `CONVERGED`, `HELD`, `UNCONVERGED` or `SINGULAR`.
+
+    Notes
+    -----
+    Where the way down leads over a bound of one component, its position and shape stay where they
+    are and the fit goes on with its peak and with all others: a component that wants to run away
+    must not keep its neighbours from their minimum.
     """
+    anchor[:n, 3] = 0.0
     p = count_parameters(kinds, n)
     if pixels.shape[0] < p or p == 0:
         return SINGULAR
@@ -232,11 +309,16 @@ def fit_components(
     row = np.empty(p)
     step = np.empty(p)
     trial = theta[:n].copy()
+    outside = np.zeros(n, np.bool_)
     damping = 1e-3
+    ending = CONVERGED
     chi2 = build_normal(theta, kinds, n, data, weight, pixels, hessian, gradient, row)
-    for _ in range(60):
+    left = 60
+    while left > 0:
+        left -= 1
         accepted = False
         refused = False
+        settled = False
         for _attempt in range(12):
             if not factorise(hessian, damping, factor):
                 damping = max(10.0 * damping, 1e-6)
@@ -246,39 +328,38 @@ def fit_components(
             expected = 0.0
             for j in range(p):
                 expected += step[j] * gradient[j]
-            allowed = True
-            p0 = 0
-            for k in range(n):
-                if kinds[k] == FIXED:
-                    continue
-                width = 6 if kinds[k] == FREE else 3
-                for j in range(6):
-                    trial[k, j] = theta[k, j] + (step[p0 + j] if j < width else 0.0)
-                p0 += width
-                off = (trial[k, 1] - anchor[k, 0]) ** 2 + (trial[k, 2] - anchor[k, 1]) ** 2
-                if off > anchor[k, 2] ** 2:
-                    allowed = False
-                if width == 6 and not shape_is_valid(trial[k, 3], trial[k, 4], trial[k, 5], lowest, highest):
-                    allowed = False
-            if allowed:
+            # 1e-8 in chi^2 is 1e-4 of a standard error: far below what anyone reads.
+            settled = expected < 1e-8
+            if take_step(theta, kinds, n, step, anchor, lowest, highest, trial, outside):
                 lower = sum_squares(trial, kinds, n, data, weight, pixels)
                 if lower <= chi2:
                     accepted = True
+                    settled |= chi2 - lower < 1e-12 * chi2 and damping < 1.0
                     break
             else:
                 refused = True
-            if expected < 1e-8:
-                # Damped until it stands still, but not at a minimum: the way down leads over a bound.
-                return UNCONVERGED if refused else CONVERGED
+            if settled:
+                break
             damping *= 8.0
-        if not accepted:
-            return UNCONVERGED
-        for k in range(n):
-            if kinds[k] != FIXED:
-                theta[k] = trial[k]
-        # 1e-8 in chi^2 is 1e-4 of a standard error: far below what anyone reads.
-        if expected < 1e-8 or (chi2 - lower < 1e-12 * chi2 and damping < 1.0):
-            return UNCONVERGED if refused else CONVERGED
-        damping = max(0.15 * damping, 1e-9)
+        if accepted:
+            for k in range(n):
+                if kinds[k] != FIXED:
+                    theta[k] = trial[k]
+        if settled and not refused:
+            return ending
+        if settled or not accepted:
+            if not refused:
+                return UNCONVERGED
+            # Damped until it stands still, but not at a minimum: the way down leads over a bound.
+            for k in range(n):
+                if outside[k]:
+                    anchor[k, 3] = 1.0
+            ending = HELD
+            left = 60
+            damping = 1e-3
+        else:
+            damping = max(0.15 * damping, 1e-9)
         chi2 = build_normal(theta, kinds, n, data, weight, pixels, hessian, gradient, row)
+        if ending == HELD:
+            hold_components(kinds, n, anchor, hessian, gradient)
     return UNCONVERGED

@@ -113,12 +113,13 @@ def find_chi2_threshold(sigma: float) -> float:
     """Chi^2 of 3 degrees of freedom with the tail of a normal variable beyond ``sigma`` on either side.
 
     The tail is ``erfc(r / sqrt 2) + r sqrt(2 / pi) exp(-r^2 / 2)`` of the square root r; its
-    logarithm is concave, so that Newton's method cannot miss.
+    logarithm is concave, so that Newton's method cannot miss from above. It starts from 2 at least:
+    from far below, where the tail is flat, it would jump to where the tail underflows.
     """
     wanted = erfc(sigma / sqrt(2.0))
     if wanted <= 0.0:
         return float("inf")
-    root = sigma
+    root = max(sigma, 2.0)
     for _ in range(100):
         rest = root * sqrt(2.0 / pi) * exp(-0.5 * root * root)
         tail = erfc(root / sqrt(2.0)) + rest

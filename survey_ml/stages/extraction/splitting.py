@@ -13,6 +13,7 @@ from survey_ml.stages.extraction.deblending import (
     REACH,
     fit_with_apertures,
     free_shapes,
+    has_settled,
     nearest_free_pixel,
     refit,
     stands_apart,
@@ -110,7 +111,7 @@ def fit_pair(
         Whether it converged; the halves are then in ``theta``, as free shapes.
     """
     add_component(residual, whole, 1.0, REACH)
-    pair, places = np.empty((2, 6)), np.empty((2, 3))
+    pair, places = np.empty((2, 6)), np.empty((2, 4))
     for i, j in ((0, k), (1, n)):
         pair[i], places[i] = theta[j], anchor[j]
     status = UNCONVERGED
@@ -172,8 +173,12 @@ def split_elongated(
             if good:
                 status = refit(theta, kinds, anchor, n + 1, data, weight, valid, beam, settings, residual)
                 drop = (chi2 - sum_island(residual, weight, own)) / settings.correlation
-                # Shapes have converged as a pair; others of the island may still stand at a bound.
-                good = drop > wanted and (status == CONVERGED or (kind == FREE and status != SINGULAR))
+                held = anchor_before[:, 3].copy()
+                held[k], held[n] = 0.0, 0.0
+                # Shapes have converged as a pair; others of the island need not have.
+                good = drop > wanted and (
+                    has_settled(status, anchor, held, n + 1) or (kind == FREE and status != SINGULAR)
+                )
             if good and kind == FREE:
                 size = max(area_ratio(theta[k], beam), area_ratio(theta[n], beam))
                 good = size < settings.shaped_area

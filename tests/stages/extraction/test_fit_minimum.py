@@ -9,6 +9,7 @@ from scipy.optimize import least_squares
 
 from survey_ml.stages.extraction.fit import (
     CONVERGED,
+    HELD,
     SINGULAR,
     UNCONVERGED,
     count_parameters,
@@ -78,7 +79,7 @@ def make_patch(theta, make_noise, beam_covariance, seed):
 
 
 def anchor_all(theta, reach=8.0):
-    return np.column_stack([theta[:, 1], theta[:, 2], np.full(len(theta), reach)])
+    return np.column_stack([theta[:, 1], theta[:, 2], np.full(len(theta), reach), np.zeros(len(theta))])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -215,7 +216,7 @@ def test_a_flat_patch_meets_the_bound_on_size():
     status = fit_components(
         theta, kinds, 1, np.full(SHAPE, 100.0), np.ones(SHAPE), pixels, anchor_all(theta), LOWEST, HIGHEST
     )
-    assert status == UNCONVERGED
+    assert status == HELD
     eigenvalues = np.linalg.eigvalsh([[theta[0, 3], theta[0, 4]], [theta[0, 4], theta[0, 5]]])
     assert LOWEST <= eigenvalues[0] <= eigenvalues[1] <= HIGHEST
 
@@ -227,7 +228,7 @@ def test_a_component_stays_near_its_anchor(make_noise, beam_covariance):
     theta[0, 1] = 20.5
     pixels = select_pixels(theta, kinds, 1, np.ones(SHAPE, bool), 2 * RADII, LEAST)
     status = fit_components(theta, kinds, 1, data, weight, pixels, anchor_all(theta, 1.0), LOWEST, HIGHEST)
-    assert status == UNCONVERGED
+    assert status == HELD
     assert 20.9 < theta[0, 1] <= 21.5
     free = theta.copy()
     assert (
@@ -235,3 +236,26 @@ def test_a_component_stays_near_its_anchor(make_noise, beam_covariance):
         == CONVERGED
     )
     assert_allclose(free[0, 1:3], [22.0, 20.0], atol=0.1)
+
+
+def test_a_component_at_its_bound_does_not_keep_others_from_their_minimum(make_noise, beam_covariance):
+    """The neighbour of a held component ends where it would if that one were where it is held."""
+    truth, kinds = make_components([(80.0, 16.0, 20.0, None), (60.0, 24.0, 20.0, None)])
+    data, weight = make_patch(truth, make_noise, beam_covariance, 4)
+    theta = truth.copy()
+    theta[0, 1], theta[1, 1:3] = 14.0, [23.4, 20.6]
+    pixels = select_pixels(truth, kinds, 2, np.ones(SHAPE, bool), 2 * RADII, LEAST)
+    anchor = anchor_all(theta, 1.0)
+    anchor[1, 2] = 8.0
+    assert fit_components(theta, kinds, 2, data, weight, pixels, anchor, LOWEST, HIGHEST) == HELD
+    assert_allclose(anchor[:, 3], [1.0, 0.0])
+    assert theta[0, 1] <= 15.0
+    rows, columns = pixels.T
+
+    def residuals(vector):
+        both = theta.copy()
+        both[0, 0], both[1, :3] = vector[0], vector[1:]
+        return (data[rows, columns] - evaluate_model(both, pixels)) * weight[rows, columns]
+
+    best = least_squares(residuals, [70.0, 60.0, 24.0, 20.0], xtol=1e-12, ftol=1e-12)
+    assert_allclose([theta[0, 0], *theta[1, :3]], best.x, rtol=1e-4)

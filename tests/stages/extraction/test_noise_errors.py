@@ -144,7 +144,7 @@ def null_trials(make_noise, beam_covariance):
             truth = np.array([[60.0, *rng.uniform(11.5, 13.5, 2), *beam]])
             y0, x0 = row * SHAPE[0], column * SHAPE[1]
             data = noise[y0 : y0 + SHAPE[0], x0 : x0 + SHAPE[1]] + render(truth)
-            theta, anchor = truth.copy(), np.array([[*truth[0, 1:3], 4.0]])
+            theta, anchor = truth.copy(), np.array([[*truth[0, 1:3], 4.0, 0.0]])
             pixels = select_pixels(truth, kinds, 1, valid, RADII, LEAST)
             assert fit_components(theta, kinds, 1, data, weight, pixels, anchor, 0.01, 9.0) == CONVERGED
             residual = data - render(theta)
@@ -195,7 +195,7 @@ def test_the_shape_test_sees_an_extended_source(beam_covariance):
         kinds, valid = np.array([POINT]), np.ones(SHAPE, bool)
         pixels = select_pixels(theta, kinds, 1, valid, RADII, LEAST)
         fit_components(
-            theta, kinds, 1, data, np.ones(SHAPE), pixels, np.array([[13.0, 12.0, 4.0]]), 0.01, 9.0
+            theta, kinds, 1, data, np.ones(SHAPE), pixels, np.array([[13.0, 12.0, 4.0, 0.0]]), 0.01, 9.0
         )
         wide = select_pixels(theta, np.array([FREE]), 1, valid, RADII, LEAST)
         out = np.empty(9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import erfc, sqrt
+
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -9,10 +11,12 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from scipy import stats
 
 from survey_ml.field import Beam
 from survey_ml.stages.extraction.deconvolution import ANGLE_LIMIT, limit_size, measure_axes
 from survey_ml.stages.extraction.model import FWHM
+from survey_ml.stages.extraction.options import find_chi2_threshold
 from survey_ml.stages.extraction.projection import beam_precision, congruence, locate, measure_jacobians
 from survey_ml.stages.noise.beam import find_covariance
 
@@ -113,3 +117,9 @@ def test_congruence_is_that_of_matrices():
     whole = jacobian @ matrix @ jacobian.T
     row = congruence(jacobian[None])[0] @ matrix[[0, 0, 1], [0, 1, 1]]
     assert_allclose(row, whole[[0, 0, 1], [0, 1, 1]])
+
+
+@pytest.mark.parametrize("sigma", [1e-4, 0.01, 0.3, 1.0, 2.0, 5.0, 20.0])
+def test_the_threshold_of_the_shape_test_has_the_tail_of_a_normal_variable(sigma):
+    wanted = stats.chi2.isf(erfc(sigma / sqrt(2.0)), 3)
+    assert_allclose(find_chi2_threshold(sigma), wanted, rtol=1e-6)
