@@ -15,7 +15,11 @@ from survey_ml.engine.lastrun import read_last_run
 
 
 def count(release, stage="level"):
-    return len(list((release.parent / "out").glob(f"units/*/{stage}/*/*/_COMMIT.json")))
+    return len(list((release.parent / "out").glob(f"units/*/{stage}/*/[!.]*/_COMMIT.json")))
+
+
+def says(release, text):
+    return any(text in path.read_text() for path in release.parent.glob("out/logs/*"))
 
 
 def start(*args):
@@ -68,11 +72,11 @@ def test_a_run_that_was_ended_early_is_told(call, release, plugin_path, sent, co
 
 def test_one_that_was_killed_after_it_was_cancelled_is_cancelled(call, release, plugin_path):
     with start("run", release, "--set", "level.seconds=60", "--quiet") as process:
-        wait_for(lambda: count(release, "ingest") == 8, process)
+        wait_for(lambda: count(release, "ingest") == 8 and says(release, '"stage": "level"'), process)
+        # A tile that takes a minute is in hand, and has to end before the run does.
+        time.sleep(1)
         process.send_signal(signal.SIGTERM)
-        wait_for(
-            lambda: any("run_stops" in p.read_text() for p in release.parent.glob("out/logs/*")), process
-        )
+        wait_for(lambda: says(release, "run_stops"), process)
         process.kill()
         process.communicate(timeout=30)
     run = call("status", release, "--json").json["last_run"]

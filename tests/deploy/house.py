@@ -57,7 +57,7 @@ def read_catalogue(out: Path) -> dict[str, dict[str, list[Any]]]:
 
 
 def count_commits(out: Path, stage: str = "smooth") -> int:
-    return len(list(out.glob(f"units/*/{stage}/*/*/_COMMIT.json")))
+    return len(list(out.glob(f"units/*/{stage}/*/[!.]*/_COMMIT.json")))
 
 
 def read_guide(heading: str) -> list[str]:

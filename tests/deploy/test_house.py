@@ -15,7 +15,7 @@ import pytest
 from browser import CHROMIUM, start_browser
 from house import PASSWORD, count_commits, read_catalogue, read_guide, start_house, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = pytest.mark.slow
 POOL = "one-node"
 
 

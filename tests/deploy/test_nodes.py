@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from house import count_commits, read_catalogue, survey_ml, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray-nodes")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

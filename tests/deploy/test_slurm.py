@@ -117,7 +117,6 @@ def start_job(stand_ins, tmp_path, path):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray-nodes")
 def test_the_job_starts_ray_with_a_token_and_makes_the_catalogue(stand_ins, tmp_path, make_release, expected):
     path = make_release("allocated")
     with start_job(stand_ins, tmp_path, path) as process:
@@ -128,7 +127,6 @@ def test_the_job_starts_ray_with_a_token_and_makes_the_catalogue(stand_ins, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray-nodes")
 def test_the_job_cleans_up_at_its_time_limit(stand_ins, tmp_path, make_release):
     path = make_release("limited", seconds=3.0)
     with start_job(stand_ins, tmp_path, path) as process:

@@ -44,7 +44,6 @@ def test_an_api_that_fails_harms_nothing(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_flow_run_shows_the_log(tmp_path, monkeypatch):
     """The whole of `run_release` on Ray with an API that is there, watched from a port as well."""

@@ -69,7 +69,6 @@ def test_deaths_in_words():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_worker_killed_for_memory(tmp_path, monkeypatch):
     import psutil
@@ -99,5 +98,6 @@ def test_a_worker_killed_for_memory(tmp_path, monkeypatch):
     assert int(entry.cause.split()[-2]) > 1000
     (held,) = list_quarantine(ReleaseStore.open(config.out)).values()
     assert held["cause"] == entry.cause
-    assert {r["tile"] for r in of_event(records, "retry")} == {"1_1"}
+    # Its neighbours may have shared the call in which it swelled.
+    assert "1_1" in {r["tile"] for r in of_event(records, "retry")}
     assert all("memory" in r["message"] for r in of_event(records, "lost_worker"))

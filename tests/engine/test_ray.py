@@ -126,7 +126,7 @@ def test_prefect_lost_in_mid_run(release_folder, cluster, local, caplog, tmp_pat
 
     def kill_soon():
         for _ in range(6000):
-            if len(list((release_folder / "out").glob("units/*/smooth/*/*/_COMMIT.json"))) > 3:
+            if len(list((release_folder / "out").glob("units/*/smooth/*/[!.]*/_COMMIT.json"))) > 3:
                 api._process.kill()
                 return
             time.sleep(0.02)

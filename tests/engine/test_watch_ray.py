@@ -22,7 +22,6 @@ from survey_ml.graph import build_graph
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.xdist_group("ray"),
 ]
 
 

@@ -60,7 +60,7 @@ def finish(process: subprocess.Popen) -> dict:
 def wait_for_commits(process: subprocess.Popen, out: Path, count: int) -> None:
     end = time.monotonic() + LIMIT
     while time.monotonic() < end:
-        if sum(1 for _ in out.glob("units/*/*/*/*/_COMMIT.json")) >= count:
+        if sum(1 for _ in out.glob("units/*/*/*/[!.]*/_COMMIT.json")) >= count:
             return
         assert process.poll() is None, process.stderr.read()[-3000:]
         time.sleep(0.02)
@@ -128,12 +128,14 @@ def api(prefect_home) -> Iterator[str]:
 def check(folder: Path, undisturbed: dict[str, str]) -> None:
     """Hold a release against the undisturbed one, and a last run against nothing left to do."""
     assert read_bytes_of(folder / "out") == undisturbed
-    markers = list((folder / "out").glob("units/*/*/*/*/_COMMIT.json"))
+    markers = list((folder / "out").glob("units/*/*/*/[!.]*/_COMMIT.json"))
     assert len(markers) == UNITS
     again = finish(drive(folder))
     assert (again["done"], again["redone"], again["skipped"]) == (0, 0, UNITS)
     assert not list((folder / "out").rglob(".tmp-*"))
-    assert [str(p) for p in markers] == [str(p) for p in (folder / "out").glob("units/*/*/*/*/_COMMIT.json")]
+    assert [str(p) for p in markers] == [
+        str(p) for p in (folder / "out").glob("units/*/*/*/[!.]*/_COMMIT.json")
+    ]
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -149,7 +151,7 @@ def test_driver_killed(seed, prefect_home, undisturbed):
         process.communicate(timeout=30)
     finally:
         process.kill()
-    before = sum(1 for _ in (folder / "out").glob("units/*/*/*/*/_COMMIT.json"))
+    before = sum(1 for _ in (folder / "out").glob("units/*/*/*/[!.]*/_COMMIT.json"))
     assert before < UNITS
     # Nothing that a run starts may outlive it, its Prefect API least of all.
     wait_until_gone(below)
@@ -210,7 +212,7 @@ def test_poison_tile(prefect_home, api):
     assert (held["field"], held["tile"]) == ("north", "1_1")
     assert "died 3 times" in held["cause"]
     assert held["hint"]
-    done = {path.parts[-5:-2] for path in (folder / "out").glob("units/*/*/*/*/_COMMIT.json")}
+    done = {path.parts[-5:-2] for path in (folder / "out").glob("units/*/*/*/[!.]*/_COMMIT.json")}
     assert sum(1 for _, stage, _ in done if stage == "smooth") == 8
     # What needs the tile waits, by name; a second run tries nothing again and starts nothing.
     waiting = [e for e in said["aside"] if e["stage"] in ("total", "ratio")]

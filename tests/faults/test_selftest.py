@@ -20,7 +20,6 @@ from survey_ml.selftest.matrix import FAULTS, choose
 from survey_ml.selftest.processes import Herd, find_process, list_below
 from survey_ml.selftest.session import Session
 
-pytestmark = pytest.mark.xdist_group("selftest")
 ROOT = Path(__file__).parents[2]
 
 
