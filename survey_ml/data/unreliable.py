@@ -51,8 +51,8 @@ class UnreliableProxy:
     faults : Faults
         What goes wrong; may be replaced at any time.
     seed : int
-        Of the choice of what fails. Requests arrive in any order, so the same seed gives the same
-        number of failures, not the same failures.
+        Of the choice of what fails. Requests arrive in any order: of so many writes, and of so many
+        other requests, the same seed fails the same number, not the same ones.
 
     Attributes
     ----------
@@ -64,7 +64,11 @@ class UnreliableProxy:
         self.upstream = upstream
         self.faults = faults or Faults()
         self.counts: Counter[str] = Counter()
-        self._random = random.Random(seed)  # noqa: S311 (nothing is secret here)
+        # Each kind of decision has numbers of its own, so that none depends on what else arrived before.
+        self._writes, self._reads, self._slow, self._outage = (
+            random.Random(f"{seed} {what}")  # noqa: S311 (nothing is secret here)
+            for what in ("writes", "reads", "slow", "outage")
+        )
         self._lock = threading.Lock()
         self._back = 0.0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(self))
@@ -92,15 +96,19 @@ class UnreliableProxy:
     def choose(self, method: str) -> tuple[str, int]:
         """Say what becomes of the next request, and with which status; 0 closes the connection."""
         with self._lock:
-            chance, kind, status = self._random.random(), "passed", 200
+            kind, status = "passed", 200
             if time.monotonic() < self._back:
-                kind, status = "outage", self._random.choice((0, 503))
-            elif chance < self.faults.refused:
-                kind, status = "refused", self._random.choice((500, 503))
-            elif chance < self.faults.refused + self.faults.applied and method in ("PUT", "POST", "DELETE"):
-                kind, status = "applied", 500
-            elif self._random.random() < self.faults.slow:
-                kind = "slow"
+                kind, status = "outage", self._outage.choice((0, 503))
+            else:
+                writes = method in ("PUT", "POST", "DELETE")
+                source = self._writes if writes else self._reads
+                chance, code = source.random(), source.choice((500, 503))
+                if chance < self.faults.refused:
+                    kind, status = "refused", code
+                elif writes and chance < self.faults.refused + self.faults.applied:
+                    kind, status = "applied", 500
+                elif self._slow.random() < self.faults.slow:
+                    kind = "slow"
             self.counts[kind] += 1
             return kind, status
 

@@ -78,7 +78,7 @@ def test_a_release_in_a_bucket_is_the_same_as_on_disk(call, in_bucket, s3_bucket
 def test_faults_of_the_store_change_nothing(call, in_bucket, s3_bucket, s3_server, on_disk, monkeypatch):
     """5 % refused, 3 % of the writes applied and then refused, 2 % slow, and an outage."""
     faults = Faults(refused=0.05, applied=0.03, slow=0.02, delay=0.3)
-    with UnreliableProxy(s3_server, faults, seed=7) as proxy:
+    with UnreliableProxy(s3_server, faults, seed=3) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         timer = threading.Timer(1.0, proxy.fail_for, (4.0,))
         timer.start()
