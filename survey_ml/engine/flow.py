@@ -95,7 +95,7 @@ class PrefectExecutor:
         self._run_batches(work, batches, report)
 
     def _run_batches(self, work: StageWork, batches: list[_Batch], report: Report) -> None:
-        if not self.lost and not self._server.healthy():
+        if not self.lost and self._server.lost():
             self.lose("it does not answer")
         if not self.lost:
             self._submit(work, batches, report)

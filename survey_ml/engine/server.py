@@ -77,6 +77,7 @@ class PrefectServer:
         self.owned = not self.url
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
+        self._heard = time.monotonic()
 
     def launch(self) -> None:
         """Begin to start the API, if it is ours to start; `wait` sees the end of it."""
@@ -157,9 +158,23 @@ class PrefectServer:
             return False
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=seconds) as answer:  # noqa: S310
-                return bool(answer.status == 200)
+                well = bool(answer.status == 200)
         except (OSError, urllib.error.URLError, ValueError):
             return False
+        if well:
+            self._heard = time.monotonic()
+        return well
+
+    def lost(self) -> bool:
+        """Tell whether the API has gone; one that was silent for a moment only is waited for.
+
+        On a busy machine an API may take longer over an answer than anybody waits for one.
+        """
+        while not self.healthy():
+            if self._has_ended() or time.monotonic() - self._heard >= SILENT_SECONDS:
+                return True
+            time.sleep(min(1.0, SILENT_SECONDS / 4))
+        return False
 
     @contextlib.contextmanager
     def watched(self, lost: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -180,13 +195,13 @@ class PrefectServer:
             thread.join()
 
     def _watch(self, ended: threading.Event, lost: Callable[[], bool]) -> None:
-        heard, told = time.monotonic(), False
+        told = False
         while not ended.wait(LOOK_SECONDS) and not lost():
-            silent = time.monotonic() - heard
+            silent = time.monotonic() - self._heard
             if self.healthy():
                 if told:
                     logger.warning("the Prefect API answers again, after %.0f s", silent)
-                heard, told = time.monotonic(), False
+                told = False
             elif not told and (silent >= SILENT_SECONDS or self._has_ended()) and not lost():
                 told = True
                 logger.warning(

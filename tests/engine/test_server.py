@@ -72,3 +72,24 @@ def test_nothing_is_said_of_one_that_nobody_waits_for(soon, monkeypatch, caplog)
     with PrefectServer().watched(lambda: True):
         time.sleep(0.5)
     assert caplog.text == ""
+
+
+def test_an_api_that_is_silent_for_a_moment_is_not_lost(monkeypatch):
+    with serve() as port:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+        api = PrefectServer()
+        assert not api.lost()
+    monkeypatch.setattr(server_module, "SILENT_SECONDS", 10.0)
+    answers: list[bool] = []
+    asker = threading.Thread(target=lambda: answers.append(api.lost()))
+    asker.start()
+    time.sleep(0.5)
+    assert not answers
+    with serve(port):
+        asker.join(timeout=20)
+    assert answers == [False]
+
+
+def test_an_api_that_stays_away_is_lost(soon, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert PrefectServer().lost()
