@@ -18,6 +18,8 @@ _GUESSES = re.compile(r"\s*Some common causes include.*", re.DOTALL)
 """What Ray adds to the end of any process, the out-of-memory killer among it: it says nothing of this one."""
 _RECENT = 15.0
 """Seconds within which a kill by the kernel is taken for that of a worker just lost."""
+_AT_ONCE = 5.0
+"""Seconds within which workers that were killed for memory count as killed together."""
 _HINTS = {
     "exit": "often this is memory: try a smaller tiling.core_px or fewer engine.workers; "
     "then run again with --retry-quarantined",
@@ -77,6 +79,7 @@ class Coroner:
     def __init__(self, *, local: bool) -> None:
         self._local = local
         self._kills: deque[tuple[float, int]] = deque()
+        self._held: deque[tuple[float, int]] = deque()
         self.look()
 
     def look(self) -> None:
@@ -102,3 +105,24 @@ class Coroner:
                 return Death("memory", "it was killed by the kernel for want of memory", peak)
         last = [line.strip() for line in text.splitlines() if line.strip()]
         return Death("exit", last[-1] if last else type(error).__name__, peak)
+
+    def spares(self, death: Death, others: Sequence[int]) -> bool:
+        """Tell whether a worker was killed for memory that another one took.
+
+        When memory runs low, Ray ends several workers at once, or the one that began last.
+
+        Parameters
+        ----------
+        death : Death
+            Of the worker.
+        others : sequence of int
+            Most bytes that each of the workers held that are at work on this machine.
+        """
+        if death.kind != "memory" or not self._local:
+            return False
+        now = time.monotonic()
+        while self._held and self._held[0][0] < now - _AT_ONCE:
+            self._held.popleft()
+        most = max((*others, *(peak for _, peak in self._held)), default=0)
+        self._held.append((now, death.peak))
+        return 0 < death.peak < most

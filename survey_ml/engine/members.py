@@ -14,7 +14,13 @@ from survey_ml.engine.work import Job, Report, Result, StageWork
 
 @dataclass
 class Item:
-    """A job in the pool, who waits for it, and the workers that it took with it."""
+    """A job in the pool, who waits for it, and the workers that it took with it.
+
+    Attributes
+    ----------
+    spared : int
+        Workers that were lost under it through no fault of its own.
+    """
 
     work: StageWork
     job: Job
@@ -22,6 +28,7 @@ class Item:
     ticket: Ticket
     deaths: list[Death] = field(default_factory=list)
     alone: bool = False
+    spared: int = 0
     not_before: float = 0.0
 
 

@@ -348,12 +348,13 @@ class ActorPool:
                 ) from error
         held = [item.job.unit for _, items in member.calls for item in items]
         self._watch.lose(member.place, death.detail, held)
+        spared = self._coroner.spares(death, [other.peak for other in self._members if other.load])
         blamed = False
         for call, items in member.calls:
             try:
                 results = ray.get(call, timeout=5)
             except Exception:
-                self._put_back(items, None if blamed else death)
+                self._put_back(items, None if blamed else death, spared=spared)
                 blamed = blamed or bool(items)
             else:
                 for item, result in zip(items, results or (), strict=False):
@@ -363,17 +364,24 @@ class ActorPool:
         if self.cluster.alive():
             self._fill()
 
-    def _put_back(self, items: list[Item], death: Death | None) -> None:
+    def _put_back(self, items: list[Item], death: Death | None, *, spared: bool = False) -> None:
         """Queue again what a dead worker left undone.
 
         The worker takes units in order and commits each before the next, so the first one without
         a commit is the one it died on; only that one counts a death. No death means a call that had
-        not begun, or a cluster that was lost as a whole.
+        not begun, or a cluster that was lost as a whole. One that died of another's memory counts
+        no death either, for a while: a worker's memory is known a moment late.
         """
         left = []
         for item in items:
             if not self._finish_if_committed(item):
                 left.append(item)
+        if spared and death is not None and left and left[0].spared < self._deaths:
+            left[0].spared += 1
+            self._watch.note(
+                "is tried again: another worker held more memory", unit=left[0].job.unit, event="spared"
+            )
+            death = None
         for position, item in enumerate(left):
             if death is not None:
                 item.alone = True

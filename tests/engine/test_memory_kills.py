@@ -98,6 +98,21 @@ def test_a_worker_killed_for_memory(tmp_path, monkeypatch):
     assert int(entry.cause.split()[-2]) > 1000
     (held,) = list_quarantine(ReleaseStore.open(config.out)).values()
     assert held["cause"] == entry.cause
-    # Its neighbours may have shared the call in which it swelled.
-    assert "1_1" in {r["tile"] for r in of_event(records, "retry")}
+    assert {r["tile"] for r in of_event(records, "retry")} == {"1_1"}
     assert all("memory" in r["message"] for r in of_event(records, "lost_worker"))
+
+
+def test_who_is_killed_for_the_memory_of_another_is_spared():
+    coroner = Coroner(local=True)
+    small, large = (Death("memory", "killed", megabytes << 20) for megabytes in (140, 3000))
+    # Both die at once, in either order; or only the small one, while the large one goes on.
+    assert not coroner.spares(large, [small.peak])
+    assert coroner.spares(small, [])
+    coroner = Coroner(local=True)
+    assert coroner.spares(small, [large.peak])
+    assert not coroner.spares(large, [])
+    # It is the only one, dies of something else, or nobody knows what workers held.
+    assert not Coroner(local=True).spares(small, [])
+    assert not Coroner(local=True).spares(Death("exit", "killed", small.peak), [large.peak])
+    assert not Coroner(local=True).spares(Death("memory", "killed"), [large.peak])
+    assert not Coroner(local=False).spares(small, [large.peak])
