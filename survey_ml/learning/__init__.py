@@ -1,0 +1,1 @@
+"""What makes models: networks, augmentation, training, and how well they do. Pure functions on arrays."""

@@ -1,0 +1,130 @@
+"""Convolutions over a group of turns and reflections; plain ones are those over ``C1``.
+
+Channels hold fields: channel ``field * order + element`` is what a field looks like to one element
+of the group. Turning the input by an element turns every channel and permutes those of a field.
+Source: Cohen & Welling 2016; Weiler & Cesa 2019 (regular fields).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from survey_ml.learning.groups import Group, make_basis
+
+
+class GroupConvolution(nn.Module):
+    """A convolution from fields to fields that commutes with a group.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Fields read and made.
+    size : int
+        Odd side of a filter in pixels.
+    group : Group
+        What it commutes with.
+    lifts : bool
+        It reads plain images, which have one channel a field.
+
+    Notes
+    -----
+    The filter to element g of an output field from element h of an input field is
+    ``sum_b w[out, in, g^-1 h, b] f_b(g^-1 x)``.
+    """
+
+    basis: Tensor
+    index: Tensor
+
+    def __init__(self, n_in: int, n_out: int, size: int, group: Group, *, lifts: bool = False) -> None:
+        super().__init__()
+        self.n_in, self.n_out, self.order, self.size = n_in, n_out, group.order, size
+        self.sources = 1 if lifts else group.order
+        basis = torch.from_numpy(make_basis(group, size)).float()
+        quotients = torch.from_numpy(group.quotients)
+        self.register_buffer("basis", basis, persistent=False)
+        self.register_buffer("index", quotients[:, :1] * 0 if lifts else quotients, persistent=False)
+        # The sum over inputs keeps the variance, as He et al. 2015 ask of layers before a ReLU.
+        gain = (2.0 / (n_in * self.sources * float((basis[0] ** 2).sum()))) ** 0.5
+        self.weight = nn.Parameter(torch.randn(n_out, n_in, self.sources, basis.shape[1]) * gain)
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def filters(self) -> tuple[Tensor, Tensor]:
+        """Return the filters (n_out * order, n_in * sources, size, size) and the bias of each channel."""
+        moved = self.weight[:, :, self.index]
+        filters = torch.einsum("oighb,gbyx->ogihyx", moved, self.basis)
+        shape = self.n_out * self.order, self.n_in * self.sources, self.size, self.size
+        return filters.reshape(shape), self.bias.repeat_interleave(self.order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (n, n_in * sources, y, x); the size stays, zeros are taken beyond the edge."""
+        filters, bias = self.filters()
+        return functional.conv2d(x, filters, bias, padding=self.size // 2)
+
+    def freeze(self) -> nn.Conv2d:
+        """Return the plain convolution that does the same."""
+        with torch.no_grad():
+            filters, bias = self.filters()
+            plain = nn.Conv2d(filters.shape[1], filters.shape[0], self.size, padding=self.size // 2)
+            plain.weight.copy_(filters)
+            cast(Tensor, plain.bias).copy_(bias)
+        return plain
+
+
+class FieldNorm(nn.Module):
+    """Normalise each image over groups of whole fields: what one image gets never depends on others.
+
+    Parameters
+    ----------
+    n_fields : int
+        Fields of the input.
+    order : int
+        Channels of a field; they share scale and offset.
+    n_groups : int
+        Parts that are normalised together; a divisor of ``n_fields``.
+
+    Notes
+    -----
+    Group normalisation (Wu & He 2018), with all channels of a field in one group so that it commutes
+    with the group of the fields.
+    """
+
+    def __init__(self, n_fields: int, order: int, n_groups: int) -> None:
+        super().__init__()
+        self.order, self.n_groups = order, n_groups
+        self.scale = nn.Parameter(torch.ones(n_fields))
+        self.offset = nn.Parameter(torch.zeros(n_fields))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, n_fields * order, y, x)."""
+        scale = self.scale.repeat_interleave(self.order)
+        offset = self.offset.repeat_interleave(self.order)
+        return functional.group_norm(x, self.n_groups, scale, offset)
+
+
+class GroupMaximum(nn.Module):
+    """Keep the largest of a field's channels: what is left commutes with the group as an image does."""
+
+    def __init__(self, order: int) -> None:
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reduce (n, n_fields * order, y, x) to (n, n_fields, y, x)."""
+        if self.order == 1:
+            return x
+        n, channels, height, width = x.shape
+        return x.reshape(n, channels // self.order, self.order, height, width).amax(dim=2)
+
+
+def freeze_network(network: nn.Module) -> nn.Module:
+    """Replace every group convolution inside a network by the plain one that does the same."""
+    for name, child in network.named_children():
+        if isinstance(child, GroupConvolution):
+            setattr(network, name, child.freeze())
+        else:
+            freeze_network(child)
+    return network

@@ -1,0 +1,173 @@
+"""The networks of Bowles et al. 2021a, b: attention gates on plain or on group convolutions.
+
+Three convolutions at each of three scales, two at the fourth, and a gate on each of the first three.
+Over the group ``C1`` this is the attention-gated network; over others the equivariant one, whose
+fields are reduced to plain channels before the gates, and whose logits do not change when the image
+is turned or reflected by the group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from survey_ml.errors import ConfigError
+from survey_ml.learning.attention import Aggregation, AttentionGate, Heads, Normalisation
+from survey_ml.learning.convolution import FieldNorm, GroupConvolution, GroupMaximum
+from survey_ml.learning.groups import Group, parse_group
+
+DEPTHS = (3, 3, 3, 2)
+"""Convolutions at each scale."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that a network is built from, beside its weights.
+
+    Parameters
+    ----------
+    n_classes : int
+        Logits.
+    group : str
+        ``C1`` for plain convolutions; ``C4``, ``C8``, ``C16``, ``D4``, ``D8``, ``D16``.
+    fields : tuple of int
+        Fields at each of the four scales.
+    size : int
+        Odd side of the filters.
+    normalisation, aggregation : str
+        Of the attention gates.
+    side : int
+        Pixels of the image that are looked at, about its middle; smaller images are padded with
+        empty sky. Divisible by eight times ``reduce``, so that no pooling drops a row.
+    reduce : int
+        Blocks of so many pixels are averaged first.
+    mean, std : float
+        Brightness and scatter of the training images, taken off and divided by.
+    dropout : float
+        Share of features dropped in training.
+    """
+
+    n_classes: int
+    group: str = "C1"
+    fields: tuple[int, int, int, int] = (6, 16, 32, 64)
+    size: int = 3
+    normalisation: str = "softmax"
+    aggregation: str = "concat"
+    side: int = 144
+    reduce: int = 2
+    mean: float = 0.0031
+    std: float = 0.0350
+    dropout: float = 0.5
+
+
+class Stem(nn.Module):
+    """Cut or pad an image to the side that a network looks at, average blocks, and standardise."""
+
+    def __init__(self, side: int, reduce: int, mean: float, std: float) -> None:
+        super().__init__()
+        self.side, self.reduce, self.mean, self.std = side, reduce, mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Prepare (n, 1, y, x) with brightness from 0 to 1; an odd difference is not symmetric."""
+        rows, columns = self.side - x.shape[2], self.side - x.shape[3]
+        if rows or columns:
+            left, top = columns // 2, rows // 2
+            x = functional.pad(x, (left, columns - left, top, rows - top))
+        if self.reduce > 1:
+            x = functional.avg_pool2d(x, self.reduce)
+        return (x - self.mean) / self.std
+
+
+class AttentionNetwork(nn.Module):
+    """A network with three attention gates over a group.
+
+    Parameters
+    ----------
+    architecture : Architecture
+
+    Raises
+    ------
+    ConfigError
+        When the side does not fit the poolings, or there is no such group.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        block = 8 * architecture.reduce
+        if architecture.side % block:
+            raise ConfigError(
+                f"{architecture.side} px cannot be halved three times after blocks of {architecture.reduce}",
+                f"use a side that {block} divides",
+            )
+        group = parse_group(architecture.group)
+        self.stem = Stem(architecture.side, architecture.reduce, architecture.mean, architecture.std)
+        self.scales = nn.ModuleList()
+        before = 0
+        for fields, depth in zip(architecture.fields, DEPTHS, strict=True):
+            self.scales.append(_make_scale(before, fields, depth, architecture.size, group))
+            before = fields
+        self.pool = nn.MaxPool2d(2)
+        self.invariant = GroupMaximum(group.order)
+        fine, coarse = architecture.fields[:3], architecture.fields[3]
+        how = Normalisation(architecture.normalisation)
+        self.gates = nn.ModuleList(AttentionGate(width, coarse, how) for width in fine)
+        self.dropout = nn.Dropout(architecture.dropout)
+        self.heads = Heads(tuple(fine), architecture.n_classes, Aggregation(architecture.aggregation))
+
+    def look(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return features, one (n, fields) a gate, and weights, one (n, 1, y, x) a gate, fine to coarse."""
+        x = self.stem(x)
+        seen = []
+        for number, scale in enumerate(self.scales):
+            x = scale(self.pool(x) if number else x)
+            seen.append(self.invariant(x))
+        looks = [gate(fine, seen[3]) for gate, fine in zip(self.gates, seen[:3], strict=True)]
+        return [features for features, _ in looks], [weights for _, weights in looks]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Classify images.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape (n, 1, y, x), brightness from 0 to 1.
+
+        Returns
+        -------
+        logits : Tensor
+            Shape (n, n_classes).
+        features : Tensor
+            Shape (n, sum of the fields of three scales).
+        attention : Tensor
+            Shape (n, y, x) on the pixels of the first scale: the mean over the gates, each scaled to
+            a largest value of one.
+        """
+        features, weights = self.look(x)
+        size = (weights[0].shape[2], weights[0].shape[3])
+        maps = [_spread(one, size) for one in weights]
+        logits = self.heads([self.dropout(one) for one in features])
+        return logits, torch.cat(features, dim=1), torch.stack(maps).mean(dim=0)[:, 0]
+
+
+def _spread(weights: Tensor, size: tuple[int, int]) -> Tensor:
+    large = functional.interpolate(weights, size, mode="bilinear", align_corners=False)
+    return large / large.flatten(1).amax(dim=1).clamp_min(1e-12)[:, None, None, None]
+
+
+def _make_scale(before: int, fields: int, depth: int, size: int, group: Group) -> nn.Sequential:
+    """Return the convolutions of one scale; ``before`` is 0 where images come in."""
+    layers: list[nn.Module] = []
+    n_groups = 2 if fields % 2 == 0 else 1
+    for number in range(depth):
+        lifts = before == 0 and number == 0
+        n_in = fields if number else max(before, 1)
+        layers += [
+            GroupConvolution(n_in, fields, size, group, lifts=lifts),
+            FieldNorm(fields, group.order, n_groups),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)

@@ -1,0 +1,243 @@
+"""Train a network: seeded, resumable after every epoch, with early stopping on validation data."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from survey_ml.errors import SurveyMLError
+from survey_ml.learning.augmentation import augment_images
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training images; the learning rate follows one cycle over them.
+    batch_size : int
+    learning_rate : float
+        Largest value of the cycle.
+    weight_decay : float
+        Of AdamW.
+    smoothing : float
+        Share of the label that is spread over all classes.
+    balance : bool
+        Weigh classes by the inverse of their number.
+    average : float
+        Of the moving average of the weights that is kept, a step.
+    patience : int
+        Epochs without a lower validation loss after which training ends; 0 for never.
+    scales : tuple of float
+        Range of the magnification of training images.
+    shift : float
+        Largest shift of training images in pixels.
+    seed : int
+        Of the first weights, the order of images and their changes.
+    mixed : bool
+        Compute in bfloat16 where that loses nothing that matters.
+    """
+
+    epochs: int = 60
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    smoothing: float = 0.0
+    balance: bool = False
+    average: float = 0.99
+    patience: int = 0
+    scales: tuple[float, float] = (0.9, 1.1)
+    shift: float = 2.0
+    seed: int = 0
+    mixed: bool = True
+
+
+@dataclass
+class State:
+    """All that training goes on from after an interruption.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs done.
+    history : list of dict
+        One an epoch: ``epoch``, ``loss``, ``seconds`` and, with validation, ``val_loss``, ``val_accuracy``.
+    best : dict
+        Weights of the epoch with the least validation loss, or the last ones.
+    best_epoch : int
+    tensors : dict
+        Weights, their average, the state of optimizer and random numbers.
+    """
+
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    tensors: dict[str, Any] = field(default_factory=dict)
+
+
+Images = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Images (n, y, x) from 0 to 1, and the number of the class of each."""
+
+
+def train_network(
+    network: nn.Module,
+    train: Images,
+    recipe: Recipe,
+    *,
+    validation: Images | None = None,
+    device: str = "cpu",
+    state: State | None = None,
+    report: Callable[[State], None] | None = None,
+) -> State:
+    """Train a network in place and load the best weights into it.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Returns logits first.
+    train, validation : Images
+        Validation images are never changed. Without them the last weights are taken.
+    recipe : Recipe
+    device : str
+        ``cpu``, ``cuda`` or one of them with a number.
+    state : State
+        Of an interrupted training with the same arguments.
+    report : callable
+        Called after every epoch, to show or keep the state.
+
+    Returns
+    -------
+    State
+        After the last epoch; the network holds ``state.best``.
+
+    Raises
+    ------
+    SurveyMLError
+        When the loss is no longer a number, or there is nothing to train on.
+    """
+    images, labels = _to_tensors(train)
+    if len(labels) < 2:
+        raise SurveyMLError(f"{len(labels)} images are too few to train on", "give at least two")
+    network.to(device, memory_format=torch.channels_last)
+    averaged = copy.deepcopy(network).eval()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    n_batches = math.ceil(len(labels) / recipe.batch_size)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    weights = _weigh_classes(labels, network, recipe).to(device)
+    state = state or State()
+    if state.tensors:
+        network.load_state_dict(state.tensors["network"])
+        averaged.load_state_dict(state.tensors["averaged"])
+        optimizer.load_state_dict(state.tensors["optimizer"])
+        generator.set_state(state.tensors["generator"])
+    while state.epoch < recipe.epochs:
+        began, total = time.perf_counter(), 0.0
+        network.train()
+        order = torch.randperm(len(labels), generator=generator)
+        torch.manual_seed(recipe.seed * 1_000_003 + state.epoch)  # of dropout
+        for number, batch in enumerate(order.split(recipe.batch_size)):
+            step = state.epoch * n_batches + number
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * _follow_cycle(step / (recipe.epochs * n_batches))
+            x = augment_images(images[batch], generator, scales=recipe.scales, shift=recipe.shift)
+            x, y = x.to(device), labels[batch].to(device)
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.mixed):
+                logits = network(x)[0]
+            loss = functional.cross_entropy(
+                logits.float(), y, weight=weights, label_smoothing=recipe.smoothing
+            )
+            if not torch.isfinite(loss):
+                raise SurveyMLError(
+                    f"the loss of step {step} is {float(loss)}", "try a lower learning_rate, or mixed: false"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            _follow(averaged, network, min(recipe.average, (1.0 + step) / (10.0 + step)))
+            total += float(loss.detach()) * len(batch)
+        state.epoch += 1
+        entry = {"epoch": float(state.epoch), "loss": total / len(labels)}
+        if validation is not None:
+            logits = predict_logits(averaged, validation[0], device=device)
+            entry |= _judge(logits, validation[1])
+        entry["seconds"] = time.perf_counter() - began
+        state.history.append(entry)
+        if validation is None or entry["val_loss"] <= min(e["val_loss"] for e in state.history):
+            state.best = {name: value.cpu().clone() for name, value in averaged.state_dict().items()}
+            state.best_epoch = state.epoch
+        state.tensors = {
+            "network": network.state_dict(),
+            "averaged": averaged.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "generator": generator.get_state(),
+        }
+        if report is not None:
+            report(state)
+        if validation is not None and recipe.patience and state.epoch - state.best_epoch >= recipe.patience:
+            break
+    network.load_state_dict(state.best)
+    network.eval()
+    return state
+
+
+def predict_logits(
+    network: nn.Module, images: NDArray[np.float32], *, batch_size: int = 64, device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Return logits (n, n_classes) of images (n, y, x) in float32."""
+    network.eval()
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size], np.float32))
+            found.append(network(batch[:, None].to(device))[0].float().cpu())
+    return np.asarray(torch.cat(found).numpy())
+
+
+def describe_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain JSON values."""
+    return {**asdict(recipe), "scales": list(recipe.scales)}
+
+
+def _to_tensors(data: Images) -> tuple[Tensor, Tensor]:
+    images, labels = data
+    return torch.from_numpy(np.ascontiguousarray(images, np.float32))[:, None], torch.from_numpy(labels)
+
+
+def _follow_cycle(done: float) -> float:
+    """Return the learning rate over its largest value: up for three tenths, then down (Smith 2018)."""
+    if done < 0.3:
+        return 0.04 + 0.96 * 0.5 * (1.0 - math.cos(math.pi * done / 0.3))
+    return 1e-4 + (1.0 - 1e-4) * 0.5 * (1.0 + math.cos(math.pi * (done - 0.3) / 0.7))
+
+
+def _follow(averaged: nn.Module, network: nn.Module, keep: float) -> None:
+    with torch.no_grad():
+        for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
+            mean.lerp_(value, 1.0 - keep)
+
+
+def _weigh_classes(labels: Tensor, network: nn.Module, recipe: Recipe) -> Tensor:
+    architecture: Any = getattr(network, "architecture")  # noqa: B009 (the checker knows no such attribute)
+    counts = torch.bincount(labels, minlength=int(architecture.n_classes)).float()
+    if not recipe.balance:
+        return torch.ones_like(counts)
+    return torch.where(counts > 0, counts.sum() / (counts.clamp_min(1) * (counts > 0).sum()), 0.0)
+
+
+def _judge(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    return {"val_loss": float(loss), "val_accuracy": float((logits.argmax(axis=1) == labels).mean())}
