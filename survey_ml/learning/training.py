@@ -19,6 +19,10 @@ from survey_ml.errors import SurveyMLError
 from survey_ml.learning.augmentation import augment_images
 
 
+SETTLING = 256
+"""Images that the standardisation of features is measured on after each epoch."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
@@ -47,7 +51,7 @@ class Recipe:
     seed : int
         Of the first weights, the order of images and their changes.
     mixed : bool
-        Compute in bfloat16 where that loses nothing that matters.
+        Compute in bfloat16 on a GPU. Most CPUs can only imitate that, ten times slower.
     """
 
     epochs: int = 60
@@ -134,8 +138,10 @@ def train_network(
     network.to(device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    mixed = recipe.mixed and torch.device(device).type == "cuda"
     n_batches = math.ceil(len(labels) / recipe.batch_size)
     generator = torch.Generator().manual_seed(recipe.seed)
+    settling = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed))[:SETTLING]
     weights = _weigh_classes(labels, network, recipe).to(device)
     state = state or State()
     if state.tensors:
@@ -149,12 +155,14 @@ def train_network(
         order = torch.randperm(len(labels), generator=generator)
         torch.manual_seed(recipe.seed * 1_000_003 + state.epoch)  # of dropout
         for number, batch in enumerate(order.split(recipe.batch_size)):
+            if len(batch) < 2:  # one image alone has no spread
+                continue
             step = state.epoch * n_batches + number
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * _follow_cycle(step / (recipe.epochs * n_batches))
             x = augment_images(images[batch], generator, scales=recipe.scales, shift=recipe.shift)
             x, y = x.to(device), labels[batch].to(device)
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.mixed):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
                 logits = network(x)[0]
             loss = functional.cross_entropy(
                 logits.float(), y, weight=weights, label_smoothing=recipe.smoothing
@@ -169,6 +177,7 @@ def train_network(
             optimizer.step()
             _follow(averaged, network, min(recipe.average, (1.0 + step) / (10.0 + step)))
             total += float(loss.detach()) * len(batch)
+        _settle(averaged, images[settling], device)
         state.epoch += 1
         entry = {"epoch": float(state.epoch), "loss": total / len(labels)}
         if validation is not None:
@@ -228,6 +237,25 @@ def _follow(averaged: nn.Module, network: nn.Module, keep: float) -> None:
     with torch.no_grad():
         for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(value, 1.0 - keep)
+
+
+def _settle(network: nn.Module, images: Tensor, device: str) -> None:
+    """Measure what features are standardised by anew, on unchanged images (Wu & Johnson 2021).
+
+    Running means of the training lag behind weights that change, and are not those of their average.
+    """
+    standards = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    if not standards:
+        return
+    for standard in standards:
+        standard.reset_running_stats()
+        standard.momentum = None  # the plain mean over all that is seen
+        standard.train()
+    with torch.no_grad():
+        for batch in images.split(64):
+            if len(batch) > 1:
+                network(batch.to(device))
+    network.eval()
 
 
 def _weigh_classes(labels: Tensor, network: nn.Module, recipe: Recipe) -> Tensor:
