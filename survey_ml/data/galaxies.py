@@ -123,7 +123,7 @@ def open_archive(path: Path) -> Iterator[Any]:
         raise InputError(f"{path} cannot be read: {error}", f"reinstall {PACKAGE}") from error
 
 
-def read_pixels(group: Any, key: str) -> NDArray[np.uint8]:
+def read_pixels(dataset: Any, key: str) -> NDArray[np.uint8]:
     """Read the image of one entry, (300, 300).
 
     Raises
@@ -131,7 +131,6 @@ def read_pixels(group: Any, key: str) -> NDArray[np.uint8]:
     InputError
         When it is of another size or kind.
     """
-    dataset = group["Img"]
     if dataset.shape != (SIDE, SIDE) or dataset.dtype != np.uint8:
         raise InputError(
             f"{key}: {dataset.dtype} {dataset.shape} is not an 8-bit image", f"reinstall {PACKAGE}"
@@ -141,7 +140,7 @@ def read_pixels(group: Any, key: str) -> NDArray[np.uint8]:
 
 def _read_galaxy(group: Any, key: str) -> Galaxy | None:
     """Read one image; None for other classes and empty images."""
-    pixels = read_pixels(group, key)
+    pixels = read_pixels(group["Img"], key)
     kind = CLASSES.get(int(group["Label_literature"][()]))
     if kind is None:
         return None

@@ -7,6 +7,7 @@ import pytest
 
 from survey_ml.errors import SurveyMLError
 from survey_ml.learning.splits import (
+    find_most_similar,
     find_near_duplicates,
     find_neighbours,
     fold_by_sky,
@@ -161,6 +162,23 @@ def test_each_pair_within_one_set_is_found_once():
     assert find_near_duplicates(images)[0].tolist() == [[2, 10], [2, 399], [10, 399], [250, 300]]
 
 
+def test_the_same_source_is_found_behind_a_shift_and_noise():
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:32, :32]
+    place = rng.uniform(6, 26, (220, 4, 2))
+    references = np.exp(-((y - place[..., :1, None]) ** 2 + (x - place[..., 1:, None]) ** 2) / 4).sum(axis=1)
+    chosen = rng.integers(0, 220, 210)
+    images = np.roll(references[chosen], 1, axis=2) * 40 + rng.normal(0, 2, (210, 32, 32))
+    found, values = find_most_similar(images, references)
+    assert (found == chosen).mean() > 0.95
+    assert values[found == chosen].min() > 0.8
+    # Without smoothing the shift costs correlation.
+    assert np.median(values) > np.median(find_most_similar(images, references, 0.0)[1]) + 0.05
+
+
 def test_images_of_other_sizes_cannot_be_compared():
-    with pytest.raises(SurveyMLError, match="cannot be compared"):
-        find_near_duplicates(np.zeros((2, 4, 4)), np.zeros((2, 4, 5)))
+    for find in (find_near_duplicates, find_most_similar):
+        with pytest.raises(SurveyMLError, match="cannot be compared"):
+            find(np.zeros((2, 4, 4)), np.zeros((2, 4, 5)))
+    with pytest.raises(SurveyMLError, match="no reference"):
+        find_most_similar(np.zeros((2, 4, 4)), np.zeros((0, 4, 4)))

@@ -11,10 +11,13 @@ from survey_ml.data.galaxies import CLASSES, find_archive, open_archive, read_pi
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import SPLITS, LabelledImages
 
+TEST = "galaxy_data_crossvalid_test_h5.zip"
+"""Test set of all folds; 288 of its 400 images are for training in the literature's split."""
+
 ARCHIVES = {"literature": ("galaxy_data_h5.zip",)} | {
-    f"fold{k}": (f"galaxy_data_crossvalid_{k}_h5.zip", "galaxy_data_crossvalid_test_h5.zip") for k in range(5)
+    f"fold{k}": (f"galaxy_data_crossvalid_{k}_h5.zip", TEST) for k in range(5)
 }
-"""Subset to its archives: the one published split, or one of five folds and the test set of all of them."""
+"""Subset to its archives."""
 
 
 def read_firstgalaxy(subset: str = "literature", split: str | None = None) -> LabelledImages:
@@ -42,7 +45,14 @@ def read_firstgalaxy(subset: str = "literature", split: str | None = None) -> La
     """
     if subset not in ARCHIVES:
         raise ConfigError(f"firstgalaxydata has no subset {subset!r}", f"Choose from {', '.join(ARCHIVES)}.")
-    parts = [read_archive(find_archive(name), split) for name in ARCHIVES[subset]]
+    archives = [
+        name
+        for name in ARCHIVES[subset]
+        if subset == "literature" or split is None or (split == "test") == (name == TEST)
+    ]
+    parts = [read_archive(find_archive(name), split) for name in archives]
+    if len(parts) == 1:
+        return parts[0]
     return LabelledImages(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -83,8 +93,9 @@ def read_archive(path: Path, split: str | None = None) -> LabelledImages:
                 continue
             if part not in SPLITS:
                 raise InputError(f"{path}: {key} is of the split {part!r}", "Reinstall firstgalaxydata.")
-            attributes = group["Img"].attrs
-            images.append(read_pixels(group, key))
+            dataset = group["Img"]
+            attributes = dataset.attrs
+            images.append(read_pixels(dataset, key))
             name = PurePosixPath(str(attributes["Filepath_literature"])).stem
             rows.append((label, name, float(attributes["RA"]), float(attributes["DEC"]), part))
     if not rows:
