@@ -94,3 +94,4 @@ def test_frdeep_has_the_published_split(name):
     assert data.take(data.split == "train").counts() == {"FRI": 242, "FRII": 308}
     assert data.take(data.split == "test").counts() == {"FRI": 22, "FRII": 28}
     assert np.isnan(data.ra).all()
+    assert len(set(data.names.tolist())) == 600
