@@ -23,6 +23,7 @@ CONTRACTS = {
     "hookspecs",
     "config",
     "columns",
+    "labelled",
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
@@ -78,6 +79,7 @@ LIBRARIES = {
     "mocpy": {"export"},
     "regions": {"export"},
     "h5py": {"data"},
+    "PIL": {"data"},
 }
 """Library to the rooms or modules that know it."""
 
