@@ -169,7 +169,7 @@ def train_network(
             )
             if not torch.isfinite(loss):
                 raise SurveyMLError(
-                    f"the loss of step {step} is {float(loss)}", "try a lower learning_rate, or mixed: false"
+                    f"the loss of step {step} is {float(loss.detach())}", "try a lower learning_rate, or mixed: false"
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
