@@ -30,6 +30,8 @@ ROOMS = {
     "stages",
     "validation",
     "simulation",
+    "learning",
+    "models",
     "data",
     "engine",
     "conformance",
@@ -44,6 +46,8 @@ ALLOWED = {
     "stages": CONTRACTS | {"stages"},
     "validation": CONTRACTS | {"validation"},
     "simulation": CONTRACTS | {"simulation"},
+    "learning": CONTRACTS | {"learning"},
+    "models": CONTRACTS | DISCOVERY | {"learning", "models"},
     "data": CONTRACTS | {"data", "simulation"},
     "engine": CONTRACTS | DISCOVERY | {"data", "engine", "export", "report"},
     "export": CONTRACTS | DISCOVERY | {"data", "validation", "export"},
@@ -56,7 +60,7 @@ ALLOWED = {
 }
 """Room to what it may import of survey_ml. The engine calls export and report at the end of a run."""
 
-SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli"}}
+SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli", "models"}}
 """The built-in plugin may import what announces things (``spec.py``), and nothing else, from rooms."""
 
 LIBRARIES = {
@@ -78,6 +82,10 @@ LIBRARIES = {
     "mocpy": {"export"},
     "regions": {"export"},
     "h5py": {"data"},
+    "torch": {"learning", "models"},
+    "sklearn": {"learning"},
+    "safetensors": {"models"},
+    "openvino": {"models"},
 }
 """Library to the rooms or modules that know it."""
 
