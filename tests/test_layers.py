@@ -23,6 +23,7 @@ CONTRACTS = {
     "hookspecs",
     "config",
     "columns",
+    "labelled",
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
@@ -86,6 +87,7 @@ LIBRARIES = {
     "sklearn": {"learning"},
     "safetensors": {"models"},
     "openvino": {"models"},
+    "PIL": {"data"},
 }
 """Library to the rooms or modules that know it."""
 
