@@ -33,6 +33,7 @@ ROOMS = {
     "simulation",
     "learning",
     "papers",
+    "models",
     "data",
     "engine",
     "conformance",
@@ -48,7 +49,8 @@ ALLOWED = {
     "validation": CONTRACTS | {"validation"},
     "simulation": CONTRACTS | {"simulation"},
     "learning": CONTRACTS | {"learning"},
-    "papers": CONTRACTS | {"data", "learning", "papers"},
+    "papers": CONTRACTS | {"data", "learning", "models", "papers"},
+    "models": CONTRACTS | DISCOVERY | {"learning", "models"},
     "data": CONTRACTS | {"data", "simulation"},
     "engine": CONTRACTS | DISCOVERY | {"data", "engine", "export", "report"},
     "export": CONTRACTS | DISCOVERY | {"data", "validation", "export"},
@@ -61,7 +63,7 @@ ALLOWED = {
 }
 """Room to what it may import of survey_ml. The engine calls export and report at the end of a run."""
 
-SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli"}}
+SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli", "models"}}
 """The built-in plugin may import what announces things (``spec.py``), and nothing else, from rooms."""
 
 LIBRARIES = {
@@ -85,6 +87,10 @@ LIBRARIES = {
     "mocpy": {"export"},
     "regions": {"export"},
     "h5py": {"data"},
+    "torch": {"learning", "models"},
+    "sklearn": {"learning"},
+    "safetensors": {"models"},
+    "openvino": {"models"},
     "PIL": {"data"},
 }
 """Library to the rooms or modules that know it."""
