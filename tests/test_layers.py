@@ -87,8 +87,6 @@ LIBRARIES = {
     "mocpy": {"export"},
     "regions": {"export"},
     "h5py": {"data"},
-    "torch": {"learning", "models"},
-    "sklearn": {"learning"},
     "safetensors": {"models"},
     "openvino": {"models"},
     "PIL": {"data"},

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from survey_ml.cli.group import debug_option
 from survey_ml.cli.output import format_table, json_option, json_output
+
+if TYPE_CHECKING:
+    from survey_ml.papers.result import Row
 
 PAPERS = {
     "bowles2020": "survey_ml.papers.bowles2020_attention",
@@ -37,12 +41,15 @@ def reproduce(paper: str, quick: bool, out: str | None, as_json: bool) -> None:
     if as_json:
         return
     lines = [
-        (row.quantity, _show(row.ours), f"[{_show(row.low)}, {_show(row.high)}]" if row.low is not None else "",
-         row.n, row.seeds, row.paper)
+        (row.quantity, _show(row.ours), _show_interval(row), row.n, row.seeds, row.paper)
         for row in found.rows
-    ]  # fmt: skip
+    ]
     click.echo(format_table(("quantity", "ours", "95 %", "n", "seeds", "paper"), lines))
     click.echo(f"\npicture: {found.picture}")
+
+
+def _show_interval(row: Row) -> str:
+    return "" if row.low is None else f"[{_show(row.low)}, {_show(row.high)}]"
 
 
 def _show(value: float | None) -> str:

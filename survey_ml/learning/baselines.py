@@ -51,9 +51,9 @@ class PlainNetwork(nn.Module):
         self.head = nn.Linear(width, architecture.n_classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (n, n_classes), features (n, d) and no attention: shape (n, 0, 0)."""
+        """Return logits (n, n_classes), features (n, d), and an attention of one everywhere (n, 1, 1)."""
         features = self.dense(self.convolutions(self.stem(x)).flatten(1))
-        return self.head(features), features, torch.zeros((len(x), 0, 0), device=x.device)
+        return self.head(features), features, torch.ones_like(features[:, :1, None])
 
 
 def make_tang(architecture: Architecture) -> PlainNetwork:

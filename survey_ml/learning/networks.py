@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from survey_ml.errors import ConfigError
 from survey_ml.learning.attention import Aggregation, AttentionGate, Heads, Normalisation
-from survey_ml.learning.convolution import FieldNorm, GroupConvolution, GroupMaximum
+from survey_ml.learning.convolution import FeatureStandard, FieldNorm, GroupConvolution, GroupMaximum
 from survey_ml.learning.groups import Group, parse_group
 
 DEPTHS = (3, 3, 3, 2)
@@ -117,7 +117,7 @@ class AttentionNetwork(nn.Module):
         self.gates = nn.ModuleList(AttentionGate(width, coarse, how) for width in fine)
         # The mean over a mostly empty sky differs little between images: in training it is standardised
         # over the batch, afterwards by fixed numbers, so that no image depends on another.
-        self.standards = nn.ModuleList(nn.BatchNorm1d(width) for width in fine)
+        self.standards = nn.ModuleList(FeatureStandard(width) for width in fine)
         self.dropout = nn.Dropout(architecture.dropout)
         self.heads = Heads(tuple(fine), architecture.n_classes, Aggregation(architecture.aggregation))
 

@@ -42,7 +42,7 @@ def measure_accuracy(predicted: ArrayLike, labels: ArrayLike) -> Score:
     share = float(right.mean())
     middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * np.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return Score(share, float(middle - half), float(middle + half), n)
+    return Score(share, max(0.0, float(middle - half)), min(1.0, float(middle + half)), n)
 
 
 def count_confusion(predicted: ArrayLike, labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from survey_ml.errors import SurveyMLError
 from survey_ml.learning.augmentation import augment_images
-
+from survey_ml.learning.convolution import FeatureStandard
 
 SETTLING = 256
 """Images that the standardisation of features is measured on after each epoch."""
@@ -135,9 +135,12 @@ def train_network(
     images, labels = _to_tensors(train)
     if len(labels) < 2:
         raise SurveyMLError(f"{len(labels)} images are too few to train on", "give at least two")
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
     mixed = recipe.mixed and torch.device(device).type == "cuda"
     n_batches = math.ceil(len(labels) / recipe.batch_size)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -154,7 +157,7 @@ def train_network(
         network.train()
         order = torch.randperm(len(labels), generator=generator)
         torch.manual_seed(recipe.seed * 1_000_003 + state.epoch)  # of dropout
-        for number, batch in enumerate(order.split(recipe.batch_size)):
+        for number, batch in enumerate(torch.split(order, recipe.batch_size)):
             if len(batch) < 2:  # one image alone has no spread
                 continue
             step = state.epoch * n_batches + number
@@ -169,10 +172,11 @@ def train_network(
             )
             if not torch.isfinite(loss):
                 raise SurveyMLError(
-                    f"the loss of step {step} is {float(loss.detach())}", "try a lower learning_rate, or mixed: false"
+                    f"the loss of step {step} is {float(loss.detach())}",
+                    "try a lower learning_rate, or mixed: false",
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             _follow(averaged, network, min(recipe.average, (1.0 + step) / (10.0 + step)))
@@ -244,15 +248,15 @@ def _settle(network: nn.Module, images: Tensor, device: str) -> None:
 
     Running means of the training lag behind weights that change, and are not those of their average.
     """
-    standards = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    standards = [module for module in network.modules() if isinstance(module, FeatureStandard)]
     if not standards:
         return
     for standard in standards:
-        standard.reset_running_stats()
-        standard.momentum = None  # the plain mean over all that is seen
         standard.train()
     with torch.no_grad():
-        for batch in images.split(64):
+        for number, batch in enumerate(torch.split(images, 64)):
+            for standard in standards:
+                standard.share = 1.0 / (number + 1)  # so that in the end all count alike
             if len(batch) > 1:
                 network(batch.to(device))
     network.eval()

@@ -174,13 +174,9 @@ def compare_combinations(
         right = trial.logits[name].argmax(axis=1) == tests[name].labels
         table[normalisation.value, aggregation.value] = float(right.mean())
     rows = []
-    for normalisation in dict.fromkeys(key[0] for key in table):
-        values = [value for key, value in table.items() if key[0] == normalisation]
-        what = f"accuracy on {name} by {normalisation}: mean over {len(values)} aggregations"
-        rows.append(
-            make_row(
-                what, measure_mean(values), n=len(tests[name].labels), seeds=len(values),
-                paper=PUBLISHED[normalisation],
-            )  # fmt: skip
-        )
+    n = len(tests[name].labels)
+    for how in dict.fromkeys(key[0] for key in table):
+        values = [value for key, value in table.items() if key[0] == how]
+        what = f"accuracy on {name} by {how}: mean over {len(values)} aggregations"
+        rows.append(make_row(what, measure_mean(values), n=n, seeds=len(values), paper=PUBLISHED[how]))
     return table, rows

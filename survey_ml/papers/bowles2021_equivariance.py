@@ -64,9 +64,15 @@ def reproduce(
         architecture = replace(base, group=group)
         trials = [
             run_trial(
-                f"{group}-{seed}", folder, architecture, replace(recipe, seed=seed), data, test,
-                validation=held, report=report,
-            )  # fmt: skip
+                f"{group}-{seed}",
+                folder,
+                architecture,
+                replace(recipe, seed=seed),
+                data,
+                test,
+                validation=held,
+                report=report,
+            )
             for seed in range(seeds)
         ]
         shown[group] = trials
@@ -88,9 +94,10 @@ def describe_group(group: str, trials: list[Trial], labels: np.ndarray) -> list[
     reached = epochs[np.isfinite(epochs)]
     what = f"{group}, {trials[0].weights} weights"
     seeds = len(trials)
+    mean = measure_mean([one.mean() for one in right])
     first = measure_accuracy(right[0], np.ones(n, bool))
     return [
-        make_row(f"accuracy on Confident, {what}: mean", measure_mean([r.mean() for r in right]), n=n, seeds=seeds),
+        make_row(f"accuracy on Confident, {what}: mean", mean, n=n, seeds=seeds),
         make_row(f"accuracy on Confident, {what}: first seed", first, n=n, seeds=1),
         make_row(
             f"epochs to a validation loss of {FITTED:g}, {group}, in {len(reached)} of {seeds}",

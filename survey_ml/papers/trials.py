@@ -101,7 +101,8 @@ def run_trial(
     history = np.array(json.dumps(state.history))
     aside = done.with_suffix(".tmp")
     with aside.open("wb") as stream:
-        np.savez(stream, history=history, weights=weights, **{f"logits {k}": v for k, v in logits.items()})
+        arrays: dict[str, Any] = {f"logits {k}": v for k, v in logits.items()}
+        np.savez(stream, history=history, weights=weights, **arrays)
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(done)
@@ -143,5 +144,7 @@ def _identify(
 
 def _read(path: Path) -> Trial:
     with np.load(path, allow_pickle=False) as kept:
-        logits = {name.removeprefix("logits "): kept[name] for name in kept.files if name.startswith("logits ")}
+        logits = {
+            name.removeprefix("logits "): kept[name] for name in kept.files if name.startswith("logits ")
+        }
         return Trial(json.loads(str(kept["history"])), logits, int(kept["weights"]))

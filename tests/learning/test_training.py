@@ -44,7 +44,7 @@ def test_it_learns_what_can_be_learnt():
     assert state.history[-1]["loss"] < state.history[0]["loss"]
 
 
-class Interrupted(Exception):
+class InterruptedTrainingError(Exception):
     pass
 
 
@@ -56,9 +56,9 @@ def test_an_interrupted_training_ends_like_one_that_was_not(tmp_path):
     def stop(state):
         torch.save(vars(state), tmp_path / "state.pt")
         if state.epoch == 2:
-            raise Interrupted
+            raise InterruptedTrainingError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedTrainingError):
         train_network(make_network(), data, recipe, validation=draw_sources(10, 2), report=stop)
     kept = State(**torch.load(tmp_path / "state.pt", weights_only=True))
     again = make_network(seed=99)
