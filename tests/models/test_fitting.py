@@ -98,11 +98,13 @@ def test_an_interrupted_fit_gives_the_same_file(tmp_path):
 
 def test_validation_is_apart_on_the_sky():
     data = draw_sources(60, 3)
+    again = [f"{name}b" for name in data.names]
+    keys = ("images", "labels", "ra", "dec", "split")
     twice = LabelledImages(
-        **{key: np.concatenate([getattr(data, key)] * 2) for key in ("images", "labels", "ra", "dec", "split")},
-        names=np.concatenate([data.names, [f"{name}b" for name in data.names]]),
+        **{key: np.concatenate([getattr(data, key)] * 2) for key in keys},
+        names=np.concatenate([data.names, again]),
         classes=data.classes,
-    )  # fmt: skip
+    )
     train, valid = divide_images(twice, make_fitting())
     assert len(valid.labels) and len(train.labels) + len(valid.labels) == 120
     assert not set(train.ra) & set(valid.ra)
