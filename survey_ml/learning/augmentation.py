@@ -8,7 +8,11 @@ from torch.nn import functional
 
 
 def augment_images(
-    images: Tensor, generator: torch.Generator, *, scales: tuple[float, float] = (0.9, 1.1), shift: float = 2.0
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    scales: tuple[float, float] = (0.9, 1.1),
+    shift: float = 2.0,
 ) -> Tensor:
     """Turn by any angle, reflect, scale and shift each image at random.
 
@@ -34,9 +38,7 @@ def augment_images(
     sign = torch.where(draw[1] < 0.5, -1.0, 1.0)
     size = scales[0] + draw[2] * (scales[1] - scales[0])
     cosine, sine = torch.cos(angle) / size, torch.sin(angle) / size
-    move_x, move_y = (
-        (2.0 * draw[k] - 1.0) * (2.0 * shift / side) for k, side in ((3, width), (4, height))
-    )
+    move_x, move_y = ((2.0 * draw[k] - 1.0) * (2.0 * shift / side) for k, side in ((3, width), (4, height)))
     rows = [torch.stack([sign * cosine, -sine, move_x], 1), torch.stack([sign * sine, cosine, move_y], 1)]
     matrix = torch.stack(rows, 1).to(images.device, images.dtype)
     grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)

@@ -133,7 +133,9 @@ def train_network(
         raise SurveyMLError(f"{len(labels)} images are too few to train on", "give at least two")
     network.to(device, memory_format=torch.channels_last)
     averaged = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
     n_batches = math.ceil(len(labels) / recipe.batch_size)
     generator = torch.Generator().manual_seed(recipe.seed)
     weights = _weigh_classes(labels, network, recipe).to(device)
