@@ -60,7 +60,7 @@ sbom: install
 	$(PYTHON) -m venv --clear --without-pip $(SBOM)/runtime
 	$(PYTHON) -m venv --clear --without-pip $(SBOM)/tools
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --python $(SBOM)/runtime/bin/python install --quiet \
-		--only-binary :all: '.[ray,s3,xarray,demo]'
+		--only-binary :all: '.[ray,s3,xarray,demo,learning]'
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --python $(SBOM)/tools/bin/python install --quiet \
 		--only-binary :all: cyclonedx-bom pip-licenses
 	mkdir -p dist

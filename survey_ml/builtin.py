@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from survey_ml.cli.spec import COMMANDS
 from survey_ml.export.spec import EXPORTERS
-from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec, hookimpl
+from survey_ml.hookspecs import CommandSpec, ExporterSpec, ModelSpec, PanelSpec, ReaderSpec, hookimpl
+from survey_ml.models.spec import MODELS
 from survey_ml.products import array
 from survey_ml.report.spec import PANELS
 from survey_ml.stage import Resources, StageSpec
@@ -52,6 +53,12 @@ def survey_ml_exporters() -> list[ExporterSpec]:
 def survey_ml_report_panels() -> list[PanelSpec]:
     """Return the built-in sections of the report."""
     return list(PANELS)
+
+
+@hookimpl
+def survey_ml_models() -> list[ModelSpec]:
+    """Return the built-in models."""
+    return list(MODELS)
 
 
 @hookimpl

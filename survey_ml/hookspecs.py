@@ -52,6 +52,16 @@ class PanelSpec:
 
 
 @dataclass(frozen=True)
+class ModelSpec:
+    """A trained model. ``factory`` names ``path(name) -> Path`` of a file that `save_model` wrote."""
+
+    name: str
+    factory: str
+    api: tuple[int, int] = API
+    summary: str = ""
+
+
+@dataclass(frozen=True)
 class CommandSpec:
     """A command of ``survey-ml``. ``factory`` names a ``click.Command``."""
 
@@ -93,6 +103,15 @@ def survey_ml_report_panels() -> list[PanelSpec]:
     """Return the sections this plugin adds to the report.
 
     A panel that fails is replaced by its error; the others are shown.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def survey_ml_models() -> list[ModelSpec]:
+    """Return the trained models that this plugin brings.
+
+    Their files are looked for when a model is used; docs/models.md says how to make one.
     """
     raise NotImplementedError
 

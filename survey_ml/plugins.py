@@ -22,7 +22,15 @@ from survey_ml.allowed import ONLY, NotAllowed, identify, release_list, select, 
 from survey_ml.allowed import normalise as _normal
 from survey_ml.errors import ConfigError, PluginError
 from survey_ml.explain import suggest
-from survey_ml.hookspecs import GROUP, PROJECT, CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
+from survey_ml.hookspecs import (
+    GROUP,
+    PROJECT,
+    CommandSpec,
+    ExporterSpec,
+    ModelSpec,
+    PanelSpec,
+    ReaderSpec,
+)
 from survey_ml.specs import Spec, check_api, find_faults
 from survey_ml.stage import StageSpec
 
@@ -35,13 +43,14 @@ _HOOKS: dict[str, type[Spec]] = {
     "survey_ml_readers": ReaderSpec,
     "survey_ml_exporters": ExporterSpec,
     "survey_ml_report_panels": PanelSpec,
+    "survey_ml_models": ModelSpec,
     "survey_ml_commands": CommandSpec,
 }
 
 Fault = Literal["absent", "import", "hook", "api", "spec", "clash"]
 """What part of the contract something broken breaks."""
 
-SpecT = TypeVar("SpecT", StageSpec, ReaderSpec, ExporterSpec, PanelSpec, CommandSpec)
+SpecT = TypeVar("SpecT", StageSpec, ReaderSpec, ExporterSpec, PanelSpec, ModelSpec, CommandSpec)
 
 
 @dataclass(frozen=True, order=True)
@@ -138,6 +147,10 @@ class Registry:
     def panels(self) -> list[PanelSpec]:
         """Return the sections of the report in their order."""
         return sorted((spec for spec, _ in self._of(PanelSpec)), key=lambda spec: (spec.order, spec.name))
+
+    def models(self) -> list[ModelSpec]:
+        """Return the trained models, by name."""
+        return [spec for spec, _ in self._of(ModelSpec)]
 
     def commands(self) -> list[CommandSpec]:
         """Return the commands of third parties."""

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from survey_ml.errors import SurveyMLError
-from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
+from survey_ml.hookspecs import CommandSpec, ExporterSpec, ModelSpec, PanelSpec, ReaderSpec
 from survey_ml.products import Kind, Product
 from survey_ml.stage import API, Resources, Scope, StageSpec
 
-Spec = StageSpec | ReaderSpec | ExporterSpec | PanelSpec | CommandSpec
+Spec = StageSpec | ReaderSpec | ExporterSpec | PanelSpec | ModelSpec | CommandSpec
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]*")
+HYPHENED_NAME = re.compile(r"[a-z][a-z0-9-]*")
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*\*?")
 COLUMN_TYPE = re.compile(r"(float64|float32|int64|int32|bool|string)(\[([1-9]\d*|\*)\])?")
@@ -25,9 +25,10 @@ TABLE_ROWS = ("source", "component", "island", "row")
 
 def find_faults(spec: Spec, *, builtin: bool = False) -> Iterator[str]:
     """Yield what is wrong with a spec, one sentence each; nothing when it keeps the contract."""
-    pattern = COMMAND_NAME if isinstance(spec, CommandSpec) else NAME
+    pattern, mark = (HYPHENED_NAME, "-") if isinstance(spec, CommandSpec | ModelSpec) else (NAME, "_")
     if not (isinstance(spec.name, str) and pattern.fullmatch(spec.name)):
-        yield f"the name {spec.name!r} must be lower-case letters, digits and '_', starting with a letter"
+        rule = f"must be lower-case letters, digits and {mark!r}, starting with a letter"
+        yield f"the name {spec.name!r} {rule}"
     if not (isinstance(spec.factory, str) and FACTORY.fullmatch(spec.factory)):
         yield f"factory {spec.factory!r} must have the form 'package.module:Class'"
     yield from check_api(spec.api)

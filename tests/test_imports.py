@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
-HEAVY = ("prefect", "ray", "torch", "zarr", "astropy", "dask", "scipy", "numba", "matplotlib", "pyarrow")
+HEAVY = (
+    "prefect", "ray", "torch", "zarr", "astropy", "dask", "scipy", "numba", "matplotlib", "pyarrow",
+    "openvino", "safetensors", "sklearn",
+)  # fmt: skip
 ENGINES = ("prefect", "ray", "torch")
 LIMIT = 0.5
 """CPU seconds, user and system."""

@@ -23,6 +23,7 @@ CONTRACTS = {
     "hookspecs",
     "config",
     "columns",
+    "labelled",
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}
@@ -30,6 +31,8 @@ ROOMS = {
     "stages",
     "validation",
     "simulation",
+    "learning",
+    "models",
     "data",
     "engine",
     "conformance",
@@ -44,6 +47,8 @@ ALLOWED = {
     "stages": CONTRACTS | {"stages"},
     "validation": CONTRACTS | {"validation"},
     "simulation": CONTRACTS | {"simulation"},
+    "learning": CONTRACTS | {"learning"},
+    "models": CONTRACTS | DISCOVERY | {"learning", "models"},
     "data": CONTRACTS | {"data", "simulation"},
     "engine": CONTRACTS | DISCOVERY | {"data", "engine", "export", "report"},
     "export": CONTRACTS | DISCOVERY | {"data", "validation", "export"},
@@ -56,7 +61,7 @@ ALLOWED = {
 }
 """Room to what it may import of survey_ml. The engine calls export and report at the end of a run."""
 
-SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli"}}
+SPECS_ONLY = {"builtin": {"stages", "export", "report", "cli", "models"}}
 """The built-in plugin may import what announces things (``spec.py``), and nothing else, from rooms."""
 
 LIBRARIES = {
@@ -78,6 +83,11 @@ LIBRARIES = {
     "mocpy": {"export"},
     "regions": {"export"},
     "h5py": {"data"},
+    "torch": {"learning", "models"},
+    "sklearn": {"learning"},
+    "safetensors": {"models"},
+    "openvino": {"models"},
+    "PIL": {"data"},
 }
 """Library to the rooms or modules that know it."""
 

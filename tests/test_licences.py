@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("ray", "s3", "xarray", "demo")
+EXTRAS = ("ray", "s3", "xarray", "demo", "learning")
 """What users install; `peers` and `dev` are never part of it."""
 
 ALLOWED = (
@@ -60,7 +60,17 @@ def is_allowed(licence: str) -> bool:
 def test_all_that_is_needed_has_a_free_licence():
     found: dict[str, Distribution] = {}
     walk("survey-ml", frozenset(EXTRAS), found)
-    assert {"prefect", "ray", "zarr", "obstore", "xarray", "h5py", "pydantic-core"} <= found.keys()
+    assert {
+        "prefect",
+        "ray",
+        "zarr",
+        "obstore",
+        "xarray",
+        "h5py",
+        "pydantic-core",
+        "torch",
+        "openvino",
+    } <= found.keys()
     assert not {"bdsf", "moto", "pytest"} & found.keys()
     said = {name: read_licence(dist) for name, dist in found.items()}
     bad = {name: licence for name, licence in said.items() if not is_allowed(licence)}

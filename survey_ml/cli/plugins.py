@@ -10,7 +10,7 @@ import click
 from survey_ml.cli.group import debug_option
 from survey_ml.cli.kit import check, new
 from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
-from survey_ml.hookspecs import CommandSpec, ExporterSpec, PanelSpec, ReaderSpec
+from survey_ml.hookspecs import CommandSpec, ExporterSpec, ModelSpec, PanelSpec, ReaderSpec
 from survey_ml.plugins import Broken, Registry, get_manager, is_strict
 from survey_ml.products import Product
 from survey_ml.stage import StageSpec
@@ -23,7 +23,7 @@ from survey_ml.stage import StageSpec
 @debug_option
 @click.pass_context
 def plugins(ctx: click.Context, release: str | None, verbose: bool, as_json: bool) -> None:
-    """List stages, formats, report panels and commands, where they come from, and what is broken.
+    """List stages, formats, report panels, models and commands, where they come from, and what is broken.
 
     Plain listing imports only what plugins announce; --verbose also imports their classes and
     functions, each in a process of its own. `new` writes a plugin to start from, `check` says
@@ -51,10 +51,11 @@ def plugins(ctx: click.Context, release: str | None, verbose: bool, as_json: boo
 
 def describe(registry: Registry, broken: Sequence[Broken]) -> dict[str, Any]:
     """Return all that is installed, and what is broken, as plain values."""
-    kinds: dict[str, Sequence[ReaderSpec | ExporterSpec | PanelSpec | CommandSpec]] = {
+    kinds: dict[str, Sequence[ReaderSpec | ExporterSpec | PanelSpec | ModelSpec | CommandSpec]] = {
         "readers": registry.readers(),
         "exporters": registry.exporters(),
         "panels": registry.panels(),
+        "models": registry.models(),
         "commands": registry.commands(),
     }
     return {
@@ -128,6 +129,7 @@ def _print(registry: Registry, broken: Sequence[Broken], verbose: bool) -> None:
         ("reader", registry.readers()),
         ("exporter", registry.exporters()),
         ("panel", registry.panels()),
+        ("model", registry.models()),
         ("command", registry.commands()),
     ):
         more = [(s.name, registry.origin_of(s), s.summary) for s in specs]

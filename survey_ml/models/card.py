@@ -1,0 +1,152 @@
+"""The card of a model: what it is, what it was made from, how well it does, and what it is not for.
+
+After Mitchell et al. 2019, "Model cards for model reporting". It lies inside the model file, so that
+weights and card cannot part.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from survey_ml.errors import InputError, SurveyMLError
+from survey_ml.learning.groups import parse_group
+from survey_ml.learning.preprocessing import Preprocessing
+
+CLASS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""Class names become column names, in lower case."""
+MODEL_NAME = r"^[a-z][a-z0-9-]*$"
+LARGEST_TEXT = 1 << 20
+"""Characters of a card; more is no card."""
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Plain = Annotated[dict[str, Any], AfterValidator(lambda value: json.loads(json.dumps(value)))]
+"""What JSON can hold, as JSON holds it: a tuple is a list."""
+
+
+class Part(BaseModel):
+    """Base of a card and its parts: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Training(Part):
+    """What a model was made from."""
+
+    data: str = ""
+    """Images: name, version and where they are published."""
+    split: str = ""
+    """How training, validation and test images were told apart."""
+    n: int = Field(0, ge=0)
+    """Training images."""
+    seeds: tuple[int, ...] = ()
+    """Seeds of all trainings that the metrics are about; the first made this file."""
+    recipe: Plain = {}
+    """How it was trained: `survey_ml.learning.training.Recipe` or the options of the forest."""
+    commit: str = ""
+    """Revision of the code."""
+    date: str = ""
+    """Day of the training, as 2026-01-31."""
+
+
+class Metric(Part):
+    """One figure of how well a model does."""
+
+    quantity: str
+    """What was measured, such as accuracy."""
+    value: Number
+    low: Number | None = None
+    """Lower end of the 95 % interval."""
+    high: Number | None = None
+    """Upper end of the 95 % interval."""
+    n: int = Field(0, ge=0)
+    """Images, or trainings, that it is from."""
+    data: str = ""
+    """Images that it was measured on."""
+
+
+class Card(Part):
+    """All that users of a model should know, and all that is needed to run it beside the weights."""
+
+    name: str = Field(pattern=MODEL_NAME, max_length=64)
+    """Lower-case letters, digits and hyphens."""
+    version: str = Field("1", min_length=1, max_length=32)
+    """Changes whenever the weights do."""
+    classes: tuple[str, ...] = Field(min_length=2, max_length=1000)
+    """Classes in the order of the logits, as shown."""
+    kind: Literal["attention", "forest"]
+    """`attention`: a network of `survey_ml.learning.networks`; `forest`: trees on measurements."""
+    architecture: Plain
+    """What the network or the forest is built from, beside its arrays."""
+    preprocessing: Preprocessing = Preprocessing()
+    """How images are made that the model wants to see."""
+    training: Training = Training()
+    metrics: tuple[Metric, ...] = ()
+    temperature: float = Field(1.0, gt=0.0, allow_inf_nan=False)
+    """The logits are divided by it (Guo et al. 2017); 1 where they are not calibrated."""
+    licence: str = ""
+    """Of the weights, and the terms of the images that they were trained on."""
+    intended_use: str = ""
+    limits: str = ""
+    """Where it fails, or was never tried."""
+    invariant_under: str = ""
+    """Group of turns and reflections that do not change the probabilities, such as D4; empty for none."""
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not CLASS_NAME.fullmatch(name):
+                raise ValueError(f"the class {name!r} is not a letter followed by letters, digits and '_'")
+        if len({name.lower() for name in names}) < len(names):
+            raise ValueError("two classes have one name, but for capitals")
+        return names
+
+    @field_validator("invariant_under")
+    @classmethod
+    def _check_group(cls, name: str) -> str:
+        if name:
+            try:
+                parse_group(name)
+            except SurveyMLError as error:
+                raise ValueError(error.message) from None
+        return name
+
+    def to_json(self) -> str:
+        """Return the card as one line of JSON."""
+        return self.model_dump_json()
+
+
+def parse_card(text: str, source: str) -> Card:
+    """Read a card of unknown origin.
+
+    Parameters
+    ----------
+    text : str
+        JSON.
+    source : str
+        Where it is from, for the message.
+
+    Raises
+    ------
+    InputError
+        When it is no card, with the first key that is wrong.
+    """
+    hint = "the file was damaged, or made by another version of survey_ml"
+    if len(text) > LARGEST_TEXT:
+        raise InputError(f"{source}: the card has {len(text)} characters", f"at most {LARGEST_TEXT} are read")
+    try:
+        return Card.model_validate(json.loads(text))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"{source}: the card's {key or 'content'} is wrong: {first['msg']}", hint) from None
+    except SurveyMLError as error:
+        raise InputError(f"{source}: the card is wrong: {error.message}", error.hint) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: the card is not JSON: {error}", hint) from None

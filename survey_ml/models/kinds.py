@@ -1,0 +1,180 @@
+"""The kinds of models, and what arrays each is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from survey_ml.errors import ConfigError, InputError
+from survey_ml.explain import suggest
+from survey_ml.models.card import Card
+
+if TYPE_CHECKING:
+    from survey_ml.learning.networks import Architecture, AttentionNetwork
+
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Name of an array to its dtype and shape."""
+
+MOST_FIELDS = 4096
+LARGEST_FILTER = 31
+LARGEST_SIDE = 4096
+LARGEST_REDUCE = 64
+"""Limits of what is built for a file of unknown origin."""
+
+
+@dataclass(frozen=True)
+class ForestArchitecture:
+    """What a forest is built from, beside its arrays.
+
+    Parameters
+    ----------
+    n_classes : int
+    measurements : tuple of str
+        Names of what its trees look at, of `survey_ml.learning.measurements.NAMES`, in their order.
+    n_trees, n_nodes : int
+        Size of the forest.
+    """
+
+    n_classes: int
+    measurements: tuple[str, ...]
+    n_trees: int
+    n_nodes: int
+
+
+def parse_architecture(card: Card) -> Architecture:
+    """Return the architecture of a network from its card.
+
+    Raises
+    ------
+    InputError
+        When a key is unknown, missing or out of range.
+    """
+    from survey_ml.learning.networks import Architecture
+
+    found = _parse(Architecture, card)
+    sizes = {
+        "fields": (max(found.fields), MOST_FIELDS),
+        "size": (found.size, LARGEST_FILTER),
+        "side": (found.side, LARGEST_SIDE),
+        "reduce": (found.reduce, LARGEST_REDUCE),
+    }
+    for key, (value, most) in sizes.items():
+        if not 1 <= value <= most:
+            raise InputError(f"the card's architecture.{key} is {value}", f"1 to {most} are possible")
+    if min(found.fields) < 1 or not found.std > 0.0 or not 0.0 <= found.dropout < 1.0:
+        raise InputError("the card's architecture has a value out of range", "fields, std, dropout")
+    return found
+
+
+def parse_forest(card: Card) -> ForestArchitecture:
+    """Return the architecture of a forest from its card.
+
+    Raises
+    ------
+    InputError
+        When a key is unknown, missing or out of range, or a measurement is unknown.
+    """
+    from survey_ml.learning.measurements import NAMES
+
+    found = _parse(ForestArchitecture, card)
+    for name in found.measurements:
+        if name not in NAMES:
+            raise InputError(
+                f"the forest looks at {name!r}, which is not measured{suggest(name, NAMES)}",
+                "it was made by another version of survey_ml",
+            )
+    if len(set(found.measurements)) < len(found.measurements) or not found.measurements:
+        raise InputError("the card's architecture.measurements are none, or some twice", "train it again")
+    return found
+
+
+def build_network(card: Card) -> AttentionNetwork:
+    """Return the network of a card without memory for its weights, to be filled by ``assign``.
+
+    Raises
+    ------
+    InputError
+        When the architecture is not possible.
+    """
+    import torch
+
+    from survey_ml.learning.networks import AttentionNetwork
+
+    architecture = parse_architecture(card)
+    try:
+        with torch.device("meta"):
+            return AttentionNetwork(architecture)
+    except (ConfigError, ValueError) as error:
+        message = error.message if isinstance(error, ConfigError) else str(error)
+        raise InputError(f"the card's architecture is not possible: {message}", "train it again") from None
+
+
+def list_arrays(card: Card) -> Shapes:
+    """Return names, dtypes and shapes of the arrays that a model of this card is made of.
+
+    Raises
+    ------
+    InputError
+        When the architecture is not possible.
+    """
+    if card.kind == "forest":
+        forest = parse_forest(card)
+        nodes = (forest.n_nodes,)
+        return {
+            "start": ("int32", (forest.n_trees,)),
+            "feature": ("int32", nodes),
+            "threshold": ("float64", nodes),
+            "left": ("int32", nodes),
+            "right": ("int32", nodes),
+            "value": ("float64", (forest.n_nodes, forest.n_classes)),
+        }
+    state = build_network(card).state_dict()
+    return {
+        name: (str(value.dtype).removeprefix("torch."), tuple(value.shape)) for name, value in state.items()
+    }
+
+
+def find_differences(given: Shapes, card: Card) -> str:
+    """Say how arrays differ from those of a card; an empty string when they do not."""
+    wanted = list_arrays(card)
+    faults = []
+    if missing := sorted(wanted.keys() - given.keys()):
+        faults.append(f"{_shorten(missing)} missing")
+    if extra := sorted(given.keys() - wanted.keys()):
+        faults.append(f"{_shorten(extra)} not part of it")
+    for name in sorted(wanted.keys() & given.keys()):
+        for what, one, two in zip(("dtype", "shape"), given[name], wanted[name], strict=True):
+            if one != two:
+                faults.append(f"{name} has the {what} {one} instead of {two}")
+    return "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+
+
+def _parse(kind: type[Any], card: Card) -> Any:
+    known = [item.name for item in fields(kind)]
+    for key in card.architecture:
+        if key not in known:
+            raise InputError(
+                f"unknown key {key} in the card's architecture{suggest(key, known)}",
+                f"known: {', '.join(known)}; the model may be of a newer survey_ml",
+            )
+    try:
+        found = TypeAdapter(kind).validate_python(card.architecture)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"the card's architecture.{key} is wrong: {first['msg']}", "train it again"
+        ) from None
+    if found.n_classes != len(card.classes):
+        raise InputError(
+            f"the card has {len(card.classes)} classes, its architecture {found.n_classes}", "train it again"
+        )
+    return found
+
+
+def _shorten(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more + (" is" if len(names) == 1 else " are")
