@@ -52,9 +52,7 @@ def test_alike_pixels_are_taken_as_they_are(x, y):
     window = padded[row + 200 - 75 : row + 200 + 75, column + 200 - 75 : column + 200 + 75]
     np.testing.assert_array_equal(cutout.pixels, window)
     there = np.pad(np.ones(image.shape, bool), 200)
-    np.testing.assert_array_equal(
-        cutout.inside, there[row + 125 : row + 275, column + 125 : column + 275]
-    )
+    np.testing.assert_array_equal(cutout.inside, there[row + 125 : row + 275, column + 125 : column + 275])
 
 
 @pytest.mark.parametrize("pixel", [(0.6, 0.6), (1.2, 1.2), (2.3, 2.3), (2.5, 1.5)])

@@ -120,9 +120,7 @@ def test_a_source_does_not_depend_on_tile_batch_or_neighbours(stage):
             assert (rows["morph_class"] == whole["morph_class"][part]).all()
             for name in ("morph_p_fri", "morph_p_bent"):
                 np.testing.assert_allclose(rows[name], whole[name][part], atol=1e-6)
-            np.testing.assert_allclose(
-                seen["morph_embedding"], features["morph_embedding"][part], atol=1e-5
-            )
+            np.testing.assert_allclose(seen["morph_embedding"], features["morph_embedding"][part], atol=1e-5)
 
 
 def test_a_tile_without_sources_has_the_same_columns(stage):
