@@ -13,7 +13,10 @@ from survey_ml.stages.morphology.sampling import FWHM, Target, plan_sampling
 TARGET = Target(1.8, 5.4, 150)
 
 
-def make_field(shape, pixel=(1.8, 1.8), beam=Beam(5.4, 5.4, 0.0), turn=0.0):
+FIRST = Beam(5.4, 5.4, 0.0)
+
+
+def make_field(shape, pixel=(1.8, 1.8), beam=FIRST, turn=0.0):
     cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     cards = {
         "CTYPE1": "'RA---SIN'", "CTYPE2": "'DEC--SIN'", "CRVAL1": 150.0, "CRVAL2": 2.2,
@@ -166,5 +169,5 @@ def test_no_place_gives_no_cutout():
 def test_an_image_much_too_sharp_is_refused():
     field = make_field((40, 40), (0.02, 0.02))
     sampling = plan_sampling(field, np.array([20.0]), np.array([20.0]), TARGET)
-    with pytest.raises(InputError, match="px wide, of 0.02 arcsec each"):
+    with pytest.raises(InputError, match=r"px wide, of 0\.02 arcsec each"):
         list(cut_sources(np.zeros((40, 40), np.float32), sampling, 150))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import write_model
 from test_cutouts import make_field
+from trial_model import write_model
 
 from survey_ml.engine.keys import describe_field, describe_stage, explain_change, hash_json
 from survey_ml.engine.outputs import check_outputs
@@ -221,7 +221,7 @@ def test_a_model_is_looked_for_before_any_work(model, monkeypatch):
     graph = build({"model": "trial.safetensors"}, model.parent)
     assert graph.options["morphology"].model == model
     assert {"noise", "extraction"} <= graph.needs("morphology")
-    with pytest.raises(ConfigError, match="there is no model mirabest-d5.*did you mean mirabest-d4"):
+    with pytest.raises(ConfigError, match=r"there is no model mirabest-d5.*did you mean mirabest-d4"):
         build({"model": "mirabest-d5"}, model.parent)
     with pytest.raises(ConfigError, match="no-such"):
         build({"model": "no-such.safetensors"}, model.parent)
