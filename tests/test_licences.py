@@ -15,6 +15,7 @@ EXTRAS = ("ray", "s3", "xarray", "demo", "learning")
 ALLOWED = (
     "Apache", "BSD", "0BSD", "ISC", "MIT", "MPL-2.0", "Mozilla Public License 2.0", "PSF", "Python-2.0",
     "Python Software Foundation", "CNRI-Python", "HPND", "Unlicense", "Zlib", "CC0", "3-Clause BSD",
+    "BSL-1.0",
 )  # fmt: skip
 """How a licence may begin; of several at once all must."""
 

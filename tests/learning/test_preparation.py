@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from survey_ml.data.cutouts import read_cutouts
+from survey_ml.data.labelled.mirabest import read_mirabest_table
 from survey_ml.learning.preparation import match_scale, prepare_image
 from survey_ml.learning.preprocessing import Preprocessing, scale_bytes
 
 WANTED = Preprocessing(side=64)
 NOISE = 0.01
+DATA = Path(os.environ.get("SURVEY_ML_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
 def draw(side: int, fwhm_px: float, *, peak: float = 1.0, at: tuple[float, float] = (0.0, 0.0)):
@@ -96,3 +102,24 @@ def test_blank_pixels_stay_where_they_are_and_spread_no_further():
 
 def test_a_cutout_with_huge_pixels_stays_small():
     assert match_scale(np.ones((500, 500)), WANTED, 180.0).shape == (128, 128)
+
+
+@pytest.mark.real
+def test_first_images_become_those_of_mirabest():
+    """The published 8-bit images were made from the same pixels."""
+    archive = DATA / "radio_galaxies" / "MiraBest_full_batches.tar.gz"
+    files = sorted((DATA / "first_fields").glob("*.fits.fz"))[5::30]
+    if not files or not archive.is_file():
+        pytest.skip(f"no {archive.name} or no first_fields in {DATA}; set SURVEY_ML_DATA")
+    published = read_mirabest_table(archive)
+    place = {name: number for number, name in enumerate(published.names.tolist())}
+    found = []
+    for cutout in read_cutouts(files):
+        theirs = published.images[place[Path(cutout.input).name.removesuffix(".fits.fz")]]
+        ours = prepare_image(cutout.image, Preprocessing(), pixel_arcsec=cutout.pixel_arcsec)
+        assert ours.flags == ()
+        assert prepare_image(theirs, Preprocessing()).flags == ()
+        found.append(np.corrcoef(theirs.ravel(), ours.image.ravel())[0, 1])
+    assert len(found) == 20
+    assert np.median(found) > 0.998
+    assert min(found) > 0.95

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,15 @@ def test_sizes_are_limited(path, monkeypatch):
     monkeypatch.setattr(model_format, "LARGEST_FILE", 100)
     with pytest.raises(InputError, match="at most 100"):
         read_model(path)
+
+
+def test_what_the_documentation_writes_is_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    [source] = [block.split("```")[0] for block in text.split("```python\n") if "save_model(" in block]
+    exec(source, {})
+    _, card, _ = read_model("my-model.safetensors")
+    assert (card.name, card.invariant_under) == ("my-model", "D4")
 
 
 def test_only_what_fits_its_card_is_written(tmp_path):
