@@ -12,6 +12,7 @@ from survey_ml.stage import Resources, StageSpec
 from survey_ml.stages.baseline.spec import SPEC as BASELINE
 from survey_ml.stages.extraction.spec import SPEC as EXTRACTION
 from survey_ml.stages.forced.spec import SPEC as FORCED
+from survey_ml.stages.morphology.spec import SPEC as MORPHOLOGY
 from survey_ml.stages.noise.spec import SPEC as NOISE
 
 INGEST = StageSpec(
@@ -24,7 +25,7 @@ INGEST = StageSpec(
 )
 """The one unit of work that is not a `Stage`: the engine calls its function with the source."""
 
-STAGES = (INGEST, BASELINE, EXTRACTION, FORCED, NOISE)
+STAGES = (INGEST, BASELINE, EXTRACTION, FORCED, MORPHOLOGY, NOISE)
 
 
 @hookimpl

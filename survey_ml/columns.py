@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -70,11 +72,55 @@ def assembled_columns(table: str) -> tuple[Column, ...]:
     return tuple(column for column in columns_of(table) if column.name not in written)
 
 
+def expand_columns(columns: Sequence[Column], rows: Table) -> tuple[Column, ...]:
+    """Put what rows hold in place of families of columns, and of vectors of a length not said.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        As declared.
+    rows : Table
+        Column name to array.
+
+    Returns
+    -------
+    tuple of Column
+        In the order declared; members of a family as the rows have them. A column is of the
+        family with the longest beginning, unless it is declared by its own name. Columns that
+        nothing declares are left out, and those that rows lack stay as they are.
+    """
+    own = {column.name for column in columns if not column.is_family}
+    families = sorted((c for c in columns if c.is_family), key=lambda c: -len(c.name))
+    members: dict[str, list[Column]] = {family.name: [] for family in families}
+    for name in rows:
+        family = next((c for c in families if c.stands_for(name)), None)
+        if family is not None and name not in own:
+            text = family.description.replace("*", name[len(family.name) - 1 :])
+            members[family.name].append(replace(family, name=name, description=text))
+    expanded = []
+    for column in columns:
+        expanded += members[column.name] if column.is_family else [column]
+    return tuple(_measure_vector(column, rows) for column in expanded)
+
+
+def _measure_vector(column: Column, rows: Table) -> Column:
+    """Put the length of the vectors of a column in place of ``*``."""
+    if not column.dtype.endswith("[*]") or column.name not in rows:
+        return column
+    values = np.asarray(rows[column.name])
+    if values.ndim != 2 or not values.shape[1]:
+        raise PluginError(
+            f"column {column.name!r} has shape {values.shape}, not (n, d) with vectors of one length",
+            "return an array of shape (0, d) where there is no row",
+        )
+    return replace(column, dtype=f"{column.dtype[:-2]}{values.shape[1]}]")
+
+
 def columns_written(product: Product, rows: Table) -> tuple[Column, ...]:
     """Return the columns of a table part that a stage wrote.
 
     Those the product declares, else those of the built-in table of that name, else what the rows
-    hold, without units or descriptions.
+    hold, without units or descriptions. Families stand for what the rows hold of them.
 
     Parameters
     ----------
@@ -84,9 +130,9 @@ def columns_written(product: Product, rows: Table) -> tuple[Column, ...]:
         The rows as returned.
     """
     if product.columns:
-        return product.columns
+        return expand_columns(product.columns, rows)
     if product.name in table_names():
-        return part_columns(product.name)
+        return expand_columns(part_columns(product.name), rows)
     return tuple(Column(name, _name_dtype(name, np.asarray(values))) for name, values in rows.items())
 
 

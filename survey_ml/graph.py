@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from survey_ml.allowed import allowing
 from survey_ml.config import LoadedConfig
-from survey_ml.errors import GraphError, PluginError
+from survey_ml.errors import ConfigError, GraphError, PluginError, SurveyMLError
 from survey_ml.explain import Path as KeyPath
 from survey_ml.explain import explain
 from survey_ml.plugins import Registry, get_manager, load_factory
 from survey_ml.products import Product
-from survey_ml.stage import Options, Stage, StageSpec
+from survey_ml.stage import Options, Stage, StageSpec, list_files
 
 INGEST = "ingest"
 """The unit of work that writes ``image``; always first."""
@@ -302,7 +302,35 @@ def _check_options(
             locate=lambda path: locate((spec.name, *path)),
             stage=spec.name,
         ) from None
-    if base is None:
-        return options
+    if base is not None:
+        options = resolve_paths(options, base)
+    _check_files(spec, options)
+    return options
+
+
+def resolve_paths(options: Options, base: Path) -> Options:
+    """Return options with their paths relative to a folder; full ones stay."""
     paths = {name: base / value for name, value in options if isinstance(value, Path)}
     return options.model_copy(update=paths)
+
+
+def _check_files(spec: StageSpec, options: Options) -> None:
+    """Say before any work that a file that a stage depends on is not there."""
+    try:
+        lost = [
+            f"{label} ({path})" for label, path in list_files(options).items() if not Path(path).is_file()
+        ]
+    except SurveyMLError:
+        raise
+    except Exception as error:  # of a plugin
+        raise PluginError(
+            f"the options of stage {spec.name} cannot tell their files: {type(error).__name__}: {error}",
+            "files() returns a mapping of label to path",
+            stage=spec.name,
+        ) from error
+    if lost:
+        raise ConfigError(
+            f"stage {spec.name} needs {', '.join(lost)}, which is not there",
+            "correct the path, or install what brings the file",
+            stage=spec.name,
+        )

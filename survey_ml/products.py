@@ -24,16 +24,19 @@ class Column:
     Parameters
     ----------
     name : str
-        Column name in every export.
+        Column name in every export. One that ends in ``*``, such as ``morph_p_*``, stands for any
+        number of columns with that beginning; which ones there are the rows tell, the same in
+        every part of a release.
     dtype : str
         ``float64``, ``float32``, ``int64``, ``int32``, ``bool`` or ``string``; with a suffix
-        such as ``float32[64]`` for a fixed-length vector a row.
+        such as ``float32[64]`` for a fixed-length vector a row, ``float32[*]`` for vectors of a
+        length that the rows tell, the same in every part of a release.
     unit : str
         A VOUnit string, empty when there is none.
     ucd : str
         A UCD1+ word list, empty when there is none.
     description : str
-        One plain sentence.
+        One plain sentence; in that of a family ``*`` stands for the rest of a column's name.
     """
 
     name: str
@@ -41,6 +44,17 @@ class Column:
     unit: str = ""
     ucd: str = ""
     description: str = ""
+
+    @property
+    def is_family(self) -> bool:
+        """Whether it stands for all columns with its beginning."""
+        return self.name.endswith("*")
+
+    def stands_for(self, name: str) -> bool:
+        """Tell whether this declares a column of a name."""
+        if self.is_family:
+            return len(name) >= len(self.name) and name.startswith(self.name[:-1])
+        return name == self.name
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ Spec = StageSpec | ReaderSpec | ExporterSpec | PanelSpec | ModelSpec | CommandSp
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 HYPHENED_NAME = re.compile(r"[a-z][a-z0-9-]*")
 FACTORY = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-COLUMN_TYPE = re.compile(r"(float64|float32|int64|int32|bool|string)(\[[1-9]\d*\])?")
+COLUMN_NAME = re.compile(r"[a-z][a-z0-9_]*\*?")
+COLUMN_TYPE = re.compile(r"(float64|float32|int64|int32|bool|string)(\[([1-9]\d*|\*)\])?")
 ARRAY_TYPE = re.compile(r"float32|float64|u?int(8|16|32|64)|bool")
 TABLE_ROWS = ("source", "component", "island", "row")
 
@@ -93,7 +94,7 @@ def _check_product(product: Product) -> Iterator[str]:
         if product.dims and (len(product.dims) != 1 or product.dims[0] not in TABLE_ROWS):
             yield f"table {product.name} has dims {product.dims}; one of {', '.join(TABLE_ROWS)} is needed"
         for column in product.columns:
-            if not NAME.fullmatch(column.name):
+            if not COLUMN_NAME.fullmatch(column.name):
                 yield f"column name {column.name!r} of {product.name} must be lower case"
             if not COLUMN_TYPE.fullmatch(column.dtype):
                 yield f"column {column.name} of {product.name} has the unknown dtype {column.dtype!r}"

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -54,6 +55,24 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def files(self) -> Mapping[str, Path]:
+        """Return the files that results depend on and no value of these options is the path of.
+
+        Returns
+        -------
+        mapping
+            Label to path. What the file holds is part of the key of every output, under the label:
+            another content makes outputs stale, the same content in another place does not. A path
+            that is also the value of an option counts by its label alone. Label what has a name,
+            such as a model that comes with a package, by that name.
+        """
+        return {}
+
+
+def list_files(options: Options) -> Mapping[str, Path]:
+    """Return what `Options.files` tells; nothing where a plugin has an option of that name instead."""
+    return options.files() if callable(options.files) else {}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from survey_ml.columns import (
     assembled_columns,
     columns_of,
     columns_written,
+    expand_columns,
     part_columns,
     table_names,
 )
@@ -27,7 +28,7 @@ def test_every_column_is_described(name):
     names = [column.name for column in columns]
     assert len(set(names)) == len(names)
     for column in columns:
-        assert column.dtype in DTYPES, column
+        assert column.dtype.removesuffix("[*]") in DTYPES, column
         assert column.description and not column.description.endswith("."), column
         assert re.fullmatch(r"[a-zA-Z.;]+", column.ucd), column
         if column.unit:
@@ -89,3 +90,45 @@ def test_a_table_has_one_main_column_of_a_kind(name):
     main = [column.ucd for column in columns_of(name) if column.ucd.endswith("meta.main")]
     assert main.count("meta.id;meta.main") == 1
     assert len(set(main)) == len(main)
+
+
+FAMILY = (
+    Column("n", "int32"),
+    Column("p_*", "float32", "", "stat.probability", "Probability of *"),
+    Column("p_own", "string", "", "", "Declared by its own name"),
+    Column("p_x_*", "float64", "", "", "The longer beginning"),
+    Column("v", "float32[*]"),
+)
+
+
+def test_a_family_stands_for_what_the_rows_hold():
+    rows = {
+        "p_b": np.zeros(2),
+        "n": np.zeros(2, int),
+        "p_own": np.array(["", ""]),
+        "p_a": np.zeros(2),
+        "p_x_y": np.zeros(2),
+        "v": np.zeros((2, 7)),
+        "other": np.zeros(2),
+    }
+    found = expand_columns(FAMILY, rows)
+    assert [(c.name, c.dtype) for c in found] == [
+        ("n", "int32"), ("p_b", "float32"), ("p_a", "float32"), ("p_own", "string"),
+        ("p_x_y", "float64"), ("v", "float32[7]"),
+    ]  # fmt: skip
+    assert found[1] == Column("p_b", "float32", "", "stat.probability", "Probability of b")
+    product = table("trial", columns=FAMILY)
+    assert columns_written(product, rows) == found
+    # Without rows there are columns all the same.
+    assert expand_columns(FAMILY, {name: values[:0] for name, values in rows.items()}) == found
+
+
+def test_a_family_needs_more_than_its_beginning():
+    assert expand_columns((Column("p_*", "float32"),), {"p_": np.zeros(1), "q": np.zeros(1)}) == ()
+    assert expand_columns((Column("p_*", "float32"),), {}) == ()
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((0, 0)), np.zeros((2, 2, 2))])
+def test_a_vector_needs_a_length(values):
+    with pytest.raises(PluginError, match="vectors of one length"):
+        expand_columns((Column("v", "float32[*]"),), {"v": values})

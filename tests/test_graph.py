@@ -11,7 +11,7 @@ from survey_ml.errors import ConfigError, GraphError, PluginError
 from survey_ml.graph import Graph
 from survey_ml.plugins import Origin, Registry
 from survey_ml.products import Product, array, summary, table
-from survey_ml.stage import Options, Stage, StageSpec
+from survey_ml.stage import Options, Stage, StageSpec, list_files
 
 INGEST = StageSpec("ingest", "none:none", writes=(array("image"),))
 
@@ -175,3 +175,46 @@ def test_text_and_mermaid_show_who_gives_what():
     assert "ingest -->|image| a" in lines
     assert "b -->|t| c" in lines
     assert graph.to_mermaid() == build(["c"], C, B, A).to_mermaid()
+
+
+class Weighty(Options):
+    weights: Path = Path("weights.bin")
+    """A file."""
+    fault: str = ""
+    """How files() fails."""
+
+    def files(self):
+        if self.fault == "told":
+            raise ConfigError("there is no model x", "name another")
+        return 1 / 0 if self.fault else {"weights": self.weights}
+
+
+class Lifter(Stage):
+    options_type = Weighty
+
+
+def test_a_file_that_options_tell_must_be_there(tmp_path):
+    lifter = spec("lifter", (), (summary("q"),), Lifter)
+    with pytest.raises(ConfigError, match=r"stage lifter needs weights .*weights\.bin") as caught:
+        build(["lifter"], lifter, base=tmp_path)
+    assert caught.value.stage == "lifter" and caught.value.hint
+    (tmp_path / "weights.bin").write_bytes(b"1")
+    graph = build(["lifter"], lifter, base=tmp_path)
+    assert graph.options["lifter"].files() == {"weights": tmp_path / "weights.bin"}
+
+
+def test_what_files_raises_is_said(tmp_path):
+    lifter = spec("lifter", (), (summary("q"),), Lifter)
+    with pytest.raises(ConfigError, match="there is no model x"):
+        build({"lifter": {"fault": "told"}}, lifter, base=tmp_path)
+    with pytest.raises(PluginError, match="cannot tell their files: ZeroDivisionError"):
+        build({"lifter": {"fault": "else"}}, lifter, base=tmp_path)
+
+
+def test_an_option_called_files_is_no_method():
+    with pytest.warns(UserWarning, match="shadows"):
+
+        class Older(Options):
+            files: tuple[str, ...] = ("a",)
+
+    assert list_files(Older()) == {}

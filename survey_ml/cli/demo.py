@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from survey_ml.engine.run import RunResult
 
 
+MODEL = "firstgalaxy-d4"
+"""Classifies the demo's sources; it was not trained on the galaxies that are injected."""
+
+
 @click.command()
 @click.option("--out", default="demo-release", show_default=True, metavar="DIR", help="Folder for all of it.")
 @click.option("--seed", default=1, show_default=True, help="Another seed, another sky.")
@@ -56,17 +60,21 @@ def demo(
         from survey_ml.loader import load_config
 
         say(f"making {format_count(fields, 'field')} of {size} x {size} px in {out}")
-        path = make_demo_release(Path(out), seed=seed, size=size, n_fields=fields)
+        path = make_demo_release(Path(out), seed=seed, size=size, n_fields=fields, model=pick_model())
         config = load_config(path, engine=engine)
         say(f"survey-ml run {path}  (on {config.release.engine.kind})")
         progress = QuietProgress() if quiet or as_json else choose_progress()
         result = run_release(config, progress=progress)
         scores = score_release(config)
+        classes = score_classes(config)
         made = count_made(config.out)
-        emit(_describe(path, result, scores, made))
+        emit(_describe(path, result, scores, made) | {"morphology": classes})
     print_set_aside(result.set_aside)
     if not (quiet or as_json):
         _print(path, result, scores, made)
+        if classes is not None:
+            _print_classes(classes)
+        _print_places(path, result)
     ctx.exit(result.exit_code)
 
 
@@ -107,6 +115,61 @@ def score_release(config: LoadedConfig) -> list[dict[str, Any]]:
     return [*rows, {"low": 5.0, "high": 1e9, **whole}]
 
 
+def pick_model() -> str:
+    """Return the model that classifies the demo's sources; empty where models cannot be run."""
+    from importlib.util import find_spec
+
+    from survey_ml.errors import SurveyMLError
+    from survey_ml.models.registry import find_model
+
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        return ""
+    try:
+        return find_model(MODEL).name
+    except SurveyMLError:
+        return ""
+
+
+def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
+    """Compare the classes of a release with the kinds of its truth.
+
+    Returns
+    -------
+    dict or None
+        ``model``; ``accuracy`` over all kinds that are classes of the model, as `Share`; and ``kinds``,
+        one entry a kind: ``kind``, ``right`` (`Share`) and ``called`` (class to number). None where
+        nothing was classified.
+    """
+    from survey_ml.data.release import Release
+    from survey_ml.data.tables import from_arrow, read_parquet_bytes
+    from survey_ml.validation.labels import count_labels, match_objects
+
+    assert config.release.truth is not None
+    release = Release.open(config.out)
+    models = (commit.summaries["morphology_model"] for commit in release.commits(stage="morphology").values())
+    if (model := next(models, None)) is None:
+        return None
+    truth = from_arrow(read_parquet_bytes(Path(config.release.truth).read_bytes()))
+    found = release.catalogue("sources")
+    best = found[found["duplicate_of"] == ""]
+    beam = max(release.field(name).info.beam.major for name in release.fields)
+    rows, objects = match_objects(best, truth, radius=beam)
+    counted = count_labels(best["morph_class"][rows], truth["kind"][objects], model["classes"])
+    named = (*counted.classes, "no class")
+    return {
+        "model": f"{model['name']} {model['version']} {model['hash'][:12]}",
+        "accuracy": counted.accuracy,
+        "kinds": [
+            {
+                "kind": kind,
+                "right": counted.recall(kind),
+                "called": dict(zip(named, map(int, counts), strict=True)),
+            }
+            for kind, counts in zip(counted.kinds, counted.counts, strict=True)
+        ],
+    }
+
+
 def count_made(out: str) -> dict[str, str]:
     """Say for each stage what it made, such as ``812 sources, 930 components``."""
     from survey_ml.data.commit import list_commits
@@ -133,8 +196,6 @@ def _describe(path: Path, result: RunResult, scores: list[dict[str, Any]], made:
 
 
 def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> None:
-    from survey_ml.data.sample import describe_shift
-
     rows = [
         (row.name, row.tiles, row.done, format_seconds(row.seconds), made.get(row.name, ""))
         for row in result.stages
@@ -151,6 +212,28 @@ def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: di
         for score in scores
     ]
     click.echo("\nsources against the truth\n" + format_table(("S/N", "completeness", "reliability"), lines))
+
+
+def _print_classes(found: dict[str, Any]) -> None:
+    rows = [
+        (kind, str(share.n), f"{share.value:.2f} ({share.low:.2f} - {share.high:.2f})", "  ".join(called))
+        for kind, share, called in (
+            (row["kind"], row["right"], [f"{name} {n}" for name, n in row["called"].items() if n])
+            for row in found["kinds"]
+        )
+        if share.n
+    ]
+    share = found["accuracy"]
+    if not share.n:
+        return
+    rows.append(("all", str(share.n), f"{share.value:.2f} ({share.low:.2f} - {share.high:.2f})", ""))
+    header = ("injected", "n", "right class (95 %)", "called")
+    click.echo(f"\nclasses by {found['model']} against the truth\n" + format_table(header, rows))
+
+
+def _print_places(path: Path, result: RunResult) -> None:
+    from survey_ml.data.sample import describe_shift
+
     click.echo(
         f"\n{format_seconds(result.seconds)} in all. What to open:"
         f"\n  {result.out}/report.html (in a browser)"

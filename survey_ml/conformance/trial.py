@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.columns import columns_written
 from survey_ml.conformance.release import configure
 from survey_ml.conformance.watch import Digests, Watch, WatchedWorker, hash_outputs
 from survey_ml.engine.cluster import limit_threads
@@ -23,7 +24,7 @@ from survey_ml.engine.work import Job, StageWork
 from survey_ml.errors import SurveyMLError
 from survey_ml.graph import build_graph
 from survey_ml.plugins import get_manager
-from survey_ml.products import Kind
+from survey_ml.products import Column, Kind
 from survey_ml.stage import Inputs, Scope, Stage
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class _Trial:
         ]
         self.watch = Watch()
         self.rows: Counter[str] = Counter()
+        self.columns: dict[str, dict[tuple[Column, ...], str]] = {}
+        """Table to the columns that it was returned with, and where first."""
 
     def worker(self) -> WatchedWorker:
         """Return a worker without a stage in it yet."""
@@ -77,6 +80,9 @@ class _Trial:
             self.notes.doing(f"{what} {self.about} on {_place(job)}")
             arrays, tables, summaries = worker.compute(self.work, job, {})
             self.rows.update({name: len(next(iter(t.values()), ())) for name, (t, _) in tables.items()})
+            for name, (rows, product) in tables.items():
+                columns = tuple(sorted(columns_written(product, rows), key=lambda column: column.name))
+                self.columns.setdefault(name, {}).setdefault(columns, _place(job))
             found[_place(job)] = hash_outputs(arrays, tables, summaries)
         return found
 
@@ -94,7 +100,14 @@ def try_stage(given: dict[str, Any], notes: Notes) -> None:
     rows = dict(trial.rows)
     _check_commits(trial)
     made = [f"{p.name} ({rows[p.name]} rows)" if p.name in rows else p.name for p in trial.spec.writes]
-    notes.check(trial.about, "outputs", True, ", ".join(made))
+    differing = _compare_columns(trial)
+    notes.check(
+        trial.about,
+        "outputs",
+        not differing,
+        differing or ", ".join(made),
+        "return the same columns of a family, and vectors of one length, for every unit",
+    )
     backwards = trial.digest(worker, trial.jobs[::-1], "running backwards:")
     detail = compare(first, backwards)
     notes.check(
@@ -168,6 +181,16 @@ def _check_purity(trial: _Trial, *, seen_only: bool = False) -> None:
         seen = list(trial.watch.noted.get(name, ()))
         if seen or not seen_only:
             trial.notes.check(trial.about, name, not seen, "; ".join(seen[:5]), hint)
+
+
+def _compare_columns(trial: _Trial) -> str:
+    """Name a table that some units have with other columns of a family; empty when there is none."""
+    for name, found in trial.columns.items():
+        if len(found) > 1:
+            (one, here), (two, there) = list(found.items())[:2]
+            names = sorted({f"{column.name} {column.dtype}" for column in {*one} ^ {*two}})
+            return f"{name} has other columns in {there} than in {here}: {', '.join(names[:6])}"
+    return ""
 
 
 def _check_commits(trial: _Trial) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from survey_ml.columns import columns_of, table_names
+from survey_ml.columns import columns_of, expand_columns, table_names
 from survey_ml.config import ReleaseConfig
 from survey_ml.data.commit import Commit, Unit, list_commits, read_part, walk_commits
 from survey_ml.data.quicklook import (
@@ -320,7 +320,8 @@ def _describe_rows(table: str, rows: Rows, words: dict[str, dict[str, str]], rel
     from astropy.table import Table
     from astropy.units import Unit as AstropyUnit
 
-    known = {column.name: column for column in columns_of(table)} if table in table_names() else {}
+    columns = expand_columns(columns_of(table), rows) if table in table_names() else ()
+    known = {column.name: column for column in columns}
     names = [name for name in known if name in rows] + [name for name in rows if name not in known]
     result = Table({name: rows[name] for name in names}, meta={"release": release})
     for name in names:

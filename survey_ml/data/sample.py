@@ -56,7 +56,7 @@ defaults: {{beam_arcsec: [5.4, 5.4, 0.0], frequency_hz: 1.4e9, unit: Jy/beam}}
 tiling: {{core_px: {core}, halo_px: 128}}
 stages:
   extraction: {{seed_snr: 5.0, flood_snr: 3.0}}
-truth: truth.parquet
+{more}truth: truth.parquet
 # Off on purpose, so that the report has something to find:
 # {shift}.
 reference_catalogue: reference.csv
@@ -85,7 +85,9 @@ class Canvas:
     columns: tuple[int, ...]
 
 
-def make_demo_release(folder: str | Path, seed: int = 1, size: int = 1536, n_fields: int = 4) -> Path:
+def make_demo_release(
+    folder: str | Path, seed: int = 1, size: int = 1536, n_fields: int = 4, *, model: str = ""
+) -> Path:
     """Write fields, truth, a reference catalogue and the YAML of a release.
 
     Parameters
@@ -98,6 +100,8 @@ def make_demo_release(folder: str | Path, seed: int = 1, size: int = 1536, n_fie
         Pixels a side of each field, at least 384.
     n_fields : int
         The first two overlap by a quarter; the last of three or more has another beam.
+    model : str
+        Model by which the morphology of sources is classified; empty for none.
 
     Returns
     -------
@@ -130,7 +134,8 @@ def make_demo_release(folder: str | Path, seed: int = 1, size: int = 1536, n_fie
     _write_reference(base / "reference.csv", truth, np.random.default_rng([seed, 1]))
     path = base / "release.yaml"
     core = 512 if size > 512 else 256
-    path.write_text(YAML.format(core=core, seed=seed, shift=describe_shift()))
+    more = f"  morphology: {{model: {model}}}\n" if model else ""
+    path.write_text(YAML.format(core=core, seed=seed, shift=describe_shift(), more=more))
     return path
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from survey_ml.data.commit import Commit, Unit, read_commit, read_table
 from survey_ml.engine.work import FIELD_TILE, RELEASE, RELEASE_TILE, Job, StageWork
-from survey_ml.errors import DamagedError
+from survey_ml.errors import DamagedError, PluginError
 from survey_ml.field import Field, Tile
 from survey_ml.products import Kind
 from survey_ml.stage import Inputs, Scope, Table
@@ -139,6 +139,12 @@ def _rows(
 def _stack(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     if len(parts) == 1:
         return dict(parts[0])
+    for part in parts[1:]:
+        if lost := sorted(parts[0].keys() ^ part.keys()):
+            raise PluginError(
+                f"the tiles of a table have different columns: only some have {', '.join(lost)}",
+                "the stage that writes it must return the same columns for every tile",
+            )
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from survey_ml.field import Field
-from survey_ml.stage import Options, Scope, StageSpec
+from survey_ml.stage import Options, Scope, StageSpec, list_files
 
 PACKAGES = ("numpy", "scipy", "numba", "astropy")
 """Packages that change numbers. A patch release fixes bugs that a stage's own version answers for."""
@@ -104,11 +104,13 @@ def describe_stage(
     seed : int
         Of the release.
     """
+    labelled = list_files(options)
+    labels = {str(path): label for label, path in labelled.items()}
     made_by: dict[str, Any] = {
         "stage": spec.name,
         "version": spec.version,
         "factory": spec.factory,
-        "options": options.model_dump(mode="json"),
+        "options": _relabel(options.model_dump(mode="json"), labels),
         "field": field,
         "reads": dict(reads),
         "packages": package_versions(),
@@ -116,10 +118,21 @@ def describe_stage(
     }
     if spec.scope in (Scope.TILE, Scope.SOURCE):
         made_by["tiling"] = {"core": core}
-    files = {path: hash_file(path) for path in _files_named(options.model_dump())}
+    named = {path for path in _files_named(options.model_dump()) if path not in labels}
+    files = {path: hash_file(path) for path in named}
+    files |= {label: hash_file(str(path)) for label, path in labelled.items()}
     if files:
         made_by["files"] = files
     return made_by
+
+
+def _relabel(value: Any, labels: Mapping[str, str]) -> Any:
+    """Put labels in place of the paths of files that have one, wherever options hold them."""
+    if isinstance(value, Mapping):
+        return {name: _relabel(inner, labels) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_relabel(inner, labels) for inner in value]
+    return labels.get(value, value) if isinstance(value, str) else value
 
 
 def _files_named(value: Any) -> Iterator[str]:

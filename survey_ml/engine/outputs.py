@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.columns import expand_columns, part_columns
 from survey_ml.errors import PluginError
 from survey_ml.field import Tile
 from survey_ml.products import Column, Kind, Product
+from survey_ml.specs import NAME
 from survey_ml.stage import Table
 
 
@@ -89,8 +91,6 @@ def _check_array(stage: str, product: Product, value: Any, tile: Tile | None) ->
 
 
 def _columns(stage: str, product: Product) -> tuple[Column, ...]:
-    from survey_ml.columns import part_columns
-
     if product.columns:
         return product.columns
     try:
@@ -101,22 +101,38 @@ def _columns(stage: str, product: Product) -> tuple[Column, ...]:
         ) from None
 
 
+def _expand(stage: str, product: Product, rows: Table) -> tuple[Column, ...]:
+    """Return the columns that rows must have, with members in place of families."""
+    columns = _columns(stage, product)
+    try:
+        expanded = expand_columns(columns, rows)
+    except PluginError as error:
+        raise _fault(stage, f"returned {product.name} whose {error.message}", error.hint) from None
+    for name in {column.name for column in expanded} - {column.name for column in columns}:
+        if not NAME.fullmatch(name):
+            raise _fault(
+                stage,
+                f"returned column {name!r} of {product.name}, which is no name of a column",
+                "use lower-case letters, digits and '_', starting with a letter",
+            )
+    return expanded
+
+
 def _check_table(stage: str, product: Product, value: Any) -> Table:
-    columns = {column.name: column for column in _columns(stage, product)}
     if not isinstance(value, Mapping):
         raise _fault(
             stage,
             f"returned {type(value).__name__} for table {product.name}",
             "return a mapping of column name to numpy array",
         )
+    rows: dict[str, NDArray[Any]] = {name: np.asarray(values) for name, values in value.items()}
+    columns = {column.name: column for column in _expand(stage, product, rows)}
     missing, extra = sorted(set(columns) - set(value)), sorted(set(value) - set(columns))
     if missing or extra:
         said = [f"without column {', '.join(missing)}"] if missing else []
         said += [f"with undeclared column {', '.join(extra)}"] if extra else []
         raise _fault(stage, f"returned {product.name} {' and '.join(said)}", "return exactly its columns")
-    rows: dict[str, NDArray[Any]] = {}
-    for name, column in columns.items():
-        rows[name] = _check_column(stage, product, column, np.asarray(value[name]))
+    rows = {name: _check_column(stage, product, column, rows[name]) for name, column in columns.items()}
     lengths = {name: len(values) for name, values in rows.items()}
     if len(set(lengths.values())) > 1:
         raise _fault(

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from survey_ml.errors import PluginError
 from survey_ml.export.duplicates import DUPLICATE, find_duplicates
 from survey_ml.export.gathering import Gathered, Labels, Part
 from survey_ml.export.joins import Joined, has_one_row_each
@@ -79,7 +80,8 @@ def assemble(
             parts = _read_parts(release.store, name, commits)
             first = next(parts)
             columns = list_columns(name, products, (first,))
-            gathered = Gathered(name, columns, chain((first,), parts), folder / name, labels)
+            alike = _check_alike(products.get(name, Product(name, Kind.TABLE)), chain((first,), parts))
+            gathered = Gathered(name, columns, alike, folder / name, labels)
             if name == "sources":
                 sources = gathered
             elif name in products and is_over_sources(products[name]) and has_one_row_each(gathered):
@@ -100,17 +102,50 @@ def _read_parts(store: ReleaseStore, name: str, commits: Sequence[Commit]) -> It
         yield Part(commit.unit.field, commit.unit.tile, read_table(store, commit.unit, name, commit))
 
 
+def _check_alike(product: Product, parts: Iterator[Part]) -> Iterator[Part]:
+    """Pass parts on; all must have the same columns of each family, and vectors of the same length.
+
+    Raises
+    ------
+    PluginError
+        Names the first two that differ: to fill in what one lacks would hide that models differ.
+    """
+    from survey_ml.columns import expand_columns, part_columns, table_names
+
+    declared = part_columns(product.name) if product.name in table_names() else product.columns
+    loose = [column for column in declared if column.is_family or column.dtype.endswith("[*]")]
+    known: tuple[frozenset[Column], Part] | None = None
+    for part in parts:
+        found = frozenset(expand_columns(loose, part.rows))
+        known = known or (found, part)
+        if found != known[0]:
+            first = known[1]
+            names = ", ".join(sorted({f"{c.name} {c.dtype}" for c in found ^ known[0]})[:6])
+            raise PluginError(
+                f"table {product.name} has other columns in tile {part.tile} of field {part.field} than in "
+                f"tile {first.tile} of field {first.field}: {names}",
+                "a stage returns the same columns for every tile, also for one without rows",
+                stage="export",
+            )
+        yield part
+
+
 def find_products() -> dict[str, Product]:
-    """Return the table products with columns of their own, of all registered stages."""
+    """Return the table products of all registered stages."""
     from survey_ml.plugins import get_manager
 
     written = [product for spec in get_manager().stages() for product in spec.writes]
-    return {p.name: p for p in written if p.kind is Kind.TABLE and p.columns}
+    return {p.name: p for p in written if p.kind is Kind.TABLE}
 
 
 def is_over_sources(product: Product) -> bool:
     """Tell whether a table has rows over sources and so joins them."""
-    return product.dims == ("source",) and any(c.name == "source_id" for c in product.columns)
+    from survey_ml.columns import columns_of, table_names
+
+    columns = product.columns
+    if not columns and product.name in table_names():
+        columns = columns_of(product.name)
+    return product.dims == ("source",) and any(c.name == "source_id" for c in columns)
 
 
 def list_columns(
@@ -121,11 +156,12 @@ def list_columns(
     Of the column table; else as its stage declared them; else, when that stage is not installed any
     more, as the parts hold them.
     """
-    from survey_ml.columns import columns_of, columns_written, table_names
+    from survey_ml.columns import columns_of, columns_written, expand_columns, table_names
 
+    rows = parts[0].rows if parts else {}
     if name in table_names():
-        return columns_of(name)
-    declared = columns_written(products.get(name, Product(name, Kind.TABLE)), parts[0].rows if parts else {})
+        return expand_columns(columns_of(name), rows)
+    declared = columns_written(products.get(name, Product(name, Kind.TABLE)), rows)
     return tuple(c for c in _PLACE if c.name not in {d.name for d in declared}) + declared
 
 

@@ -16,6 +16,11 @@ _SAME = {
         "was found.",
     )
 }
+_ABOUT = {
+    "morphology": "Of the stage `morphology`; all but the first three are columns of `sources`. There is one "
+    "`morph_p_` a class of the model, such as `morph_p_fri`.",
+    "morphology_features": "Of the stage `morphology`, a file of its own; its vectors are the model's.",
+}
 
 
 def format_columns() -> str:
@@ -30,7 +35,8 @@ def format_columns() -> str:
             f"| `{c.name}` | {c.dtype} | {c.unit} | `{c.ucd}` | {c.description} |" for c in columns_of(name)
         ]
         head = "| column | type | unit | UCD | what it is |\n|---|---|---|---|---|"
-        pieces.append("\n".join([f"### {name}\n", head, *rows]))
+        about = [f"{_ABOUT[name]}\n"] if name in _ABOUT else []
+        pieces.append("\n".join([f"### {name}\n", *about, head, *rows]))
     return "\n\n".join(pieces)
 
 

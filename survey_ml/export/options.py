@@ -14,6 +14,8 @@ _ABOUT = {
     "inverted": "Components found in the sign-inverted image",
     "peaks": "Local maxima above the threshold",
     "forced": "Fluxes measured at given positions",
+    "morphology": "Classes of morphology of sources",
+    "morphology_features": "What the classifier of morphology saw of each source",
 }
 
 

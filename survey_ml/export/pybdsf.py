@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from survey_ml.columns import columns_of
 from survey_ml.export.joins import encode_pairs, match_rows
 from survey_ml.export.schema import columns_in, make_table, read_column
 from survey_ml.products import Column
@@ -45,7 +46,8 @@ _ISLAND: tuple[tuple[str, str], ...] = (
     ("Resid_Isl_rms", "residual_rms"),
 )
 _KEPT = ("name", "field", "duplicate_of", "flags")
-"""Columns without a counterpart there that a user of several fields needs; they come last."""
+"""Columns without a counterpart there that a user of several fields needs; they come last, before those
+that other stages have joined to sources."""
 
 
 def rename_tables(tables: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
@@ -127,10 +129,12 @@ def _rename(
         add("Isl_rms", read_column(table, "local_rms"), about["local_rms"])
     text = "S single Gaussian alone in its island, C single Gaussian with others in it, M several Gaussians"
     add("S_Code", code, Column("S_Code", "string", "", "meta.code.class", text))
-    for name in _KEPT:
+    measured = {column.name for kind in ("sources", "components") for column in columns_of(kind)}
+    joined = [name for name in about if name not in measured]
+    for name in (*_KEPT, *joined):
         if name in about:
             add(name, read_column(table, name), about[name])
-    return make_table(data, columns)
+    return make_table(data, columns, {name: table.column(name).is_null().to_numpy() for name in joined})
 
 
 def _find(table: pa.Table, other: pa.Table, number: str, other_number: str = "") -> NDArray[np.int64]:

@@ -16,6 +16,13 @@ PANELS: tuple[PanelSpec, ...] = (
     PanelSpec("truth", f"{_HOME}.truth:show_truth", 600, summary="Completeness and reliability"),
     PanelSpec("reference", f"{_HOME}.reference:show_reference", 700, summary="Astrometry and flux scale"),
     PanelSpec("gallery", f"{_HOME}.gallery:show_gallery", 800, summary="The brightest extended sources"),
+    PanelSpec("morphology", f"{_HOME}.morphology:show_morphology", 820, summary="Classes of sources"),
+    PanelSpec(
+        "morphology_gallery",
+        f"{_HOME}.morphology_gallery:show_morphology_gallery",
+        830,
+        summary="Most certain and most doubtful classes, with the model's attention",
+    ),
     PanelSpec("timings", f"{_HOME}.timings:show_timings", 900, summary="Tiles and time by stage"),
     PanelSpec("provenance", f"{_HOME}.provenance:show_provenance", 950, summary="Inputs, versions, citation"),
 )

@@ -214,3 +214,42 @@ def test_a_plugin_that_is_not_allowed_is_named_and_not_imported(tmp_path):
     assert done.returncode == 1
     assert "SURVEY_ML_PLUGINS does not name it" in done.stdout
     assert not mark.exists()
+
+
+FAMILIES = """
+class Even(Base):
+    def score(self, tile, n):
+        return {"p_a": np.zeros(n), "p_b": np.ones(n), "seen": np.zeros((n, 3))}
+
+    def run(self, inputs):
+        n = 0 if inputs.field.name == "empty" else 2
+        rows = {"number": np.arange(n), **self.score(inputs.tile, n)}
+        return {type(self).__name__.lower() + "_scores": rows}
+
+class Names(Even):
+    def score(self, tile, n):
+        found = super().score(tile, n)
+        return found if n else {"seen": found["seen"]}
+
+class Lengths(Even):
+    def score(self, tile, n):
+        return super().score(tile, n) | {"seen": np.zeros((n, 3 if tile.name == "0_0" else 4))}
+"""
+
+
+def test_families_must_be_the_same_for_every_unit(tmp_path):
+    head = """
+from survey_ml.products import Column, table
+def scores(name):
+    columns = (Column("number", "int64"), Column("p_*", "float32"), Column("seen", "float32[*]"))
+    return spec(name, writes=(table(name + "_scores", columns=columns),))
+"""
+    kit = write_kit(
+        tmp_path, "kit-scores", 'scores("even"), scores("names"), scores("lengths")', FAMILIES, head
+    )
+    report = check_plugin(kit)
+    assert outcome(report, "stage even")["outputs"] is True
+    assert detail(report, "stage even", "outputs") == "even_scores (8 rows)"
+    for name, words in (("names", "p_a float32, p_b float32"), ("lengths", "float32[3], seen float32[4]")):
+        assert outcome(report, f"stage {name}")["outputs"] is False
+        assert words in detail(report, f"stage {name}", "outputs")

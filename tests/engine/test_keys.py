@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import trial
@@ -102,6 +103,30 @@ def test_file_named_by_an_option_is_an_input(tmp_path):
     new = describe(options=WithFile(model=str(path)))
     assert explain_change(old, new) == f"input changed: {path}"
     assert "files" not in describe(options=WithFile(model="image"))
+
+
+class WithModel(Options):
+    model: str
+
+    def files(self):
+        return {"small-model": Path(self.model)}
+
+
+def test_a_labelled_file_counts_by_what_it_holds_and_not_by_its_place(tmp_path):
+    here, there = tmp_path / "here.bin", tmp_path / "there.bin"
+    here.write_bytes(b"one")
+    there.write_bytes(b"one")
+    old = describe(options=WithModel(model=str(here)))
+    assert list(old["files"]) == ["small-model"] and str(tmp_path) not in str(old)
+    assert old == describe(options=WithModel(model=str(there)))
+    there.write_bytes(b"other")
+    new = describe(options=WithModel(model=str(there)))
+    assert hash_json(new) != hash_json(old)
+    assert explain_change(old, new) == "input changed: small-model"
+
+
+def test_options_without_files_keep_their_key():
+    assert "files" not in describe() and Options().files() == {}
 
 
 def test_ingest_does_not_care_where_the_file_lies():

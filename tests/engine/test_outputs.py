@@ -105,3 +105,40 @@ def test_array_needs_a_tile():
     with pytest.raises(PluginError, match="without a tile"):
         check_outputs("s", (product,), {"map": np.zeros((4, 6), np.float32)}, None)
     assert check_outputs("s", (summary("a"),), {"a": None}, None)[2] == {"a": None}
+
+
+FAMILY = table(
+    "scores",
+    "source",
+    columns=(Column("source_id", "int64"), Column("p_*", "float32"), Column("seen", "float32[*]")),
+)
+
+
+def score(**more):
+    return {"scores": {"source_id": np.arange(2), "seen": np.zeros((2, 3)), **more}}
+
+
+def test_a_family_of_columns_is_checked_like_any():
+    rows = check_outputs("s", (FAMILY,), score(p_a=np.ones(2), p_b=np.zeros(2)), TILE)[1]["scores"][0]
+    assert list(rows) == ["source_id", "p_a", "p_b", "seen"]
+    assert rows["p_a"].dtype == np.float32 and rows["seen"].shape == (2, 3)
+    empty = {"scores": {n: v[:0] for n, v in score(p_a=np.ones(2))["scores"].items()}}
+    assert check_outputs("s", (FAMILY,), empty, TILE)[1]["scores"][0]["seen"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"q_a": np.ones(2)}, "with undeclared column q_a"),
+        ({"p_a": np.ones((2, 2))}, "column p_a of scores with shape"),
+        ({"p_a": np.array(["x", "y"])}, "column p_a of scores as <U1"),
+        ({"p_A b": np.ones(2)}, "'p_A b' of scores, which is no name of a column"),
+        ({"seen": np.ones(2)}, "scores whose column 'seen' has shape (2,)"),
+        ({"seen": np.ones((3, 4))}, "with columns of lengths"),
+    ],
+)
+def test_a_wrong_member_of_a_family_is_named(more, words):
+    with pytest.raises(PluginError) as caught:
+        check_outputs("s", (FAMILY,), score(**more), TILE)
+    assert words in caught.value.message
+    assert caught.value.hint

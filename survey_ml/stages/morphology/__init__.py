@@ -1,0 +1,1 @@
+"""Morphology of sources: cutouts, and a trained model that classifies them."""
