@@ -1,4 +1,4 @@
-"""Morphology in a release: the same classes whatever the tiling, in every table, made again for new weights."""
+"""Morphology in a release: the same whatever the tiling, in every table, made again for new weights."""
 
 from __future__ import annotations
 
