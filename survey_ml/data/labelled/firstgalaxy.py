@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -110,4 +109,3 @@ def read_archive(path: Path, split: str | None = None) -> LabelledImages:
         np.array(dec),
         np.array(parts, np.str_),
     )
-
