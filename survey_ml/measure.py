@@ -7,9 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from survey_ml.collection import collect_seldom
 from survey_ml.errors import ConfigError, WindowTooSmallError
+from survey_ml.explain import explain
 from survey_ml.field import Field, Tile, split_tiles
 from survey_ml.padding import find_padding
 from survey_ml.plugins import get_manager, load_factory
@@ -62,7 +64,7 @@ def measure_image(
     Raises
     ------
     ConfigError
-        When the image does not have the field's shape.
+        When the image does not have the field's shape, or an option is unknown or out of its range.
     """
     if image.shape != field.shape:
         raise ConfigError(
@@ -70,6 +72,7 @@ def measure_image(
             "describe this image",
             field=field.name,
         )
+    stage, spec = _make_stage("extraction", options)
     pixels = np.ascontiguousarray(image, dtype=np.float32)
     if (padding := find_padding(pixels)) is not None:
         pixels = np.where(padding, np.float32(np.nan), pixels)
@@ -77,7 +80,6 @@ def measure_image(
         noise, _ = _make_stage("noise", None)
         inputs = Inputs(field, None, {"image": pixels}, fields={field.name: field}, seed=seed)
         noise_model = cast("Mapping[str, Any]", noise.run(inputs)["noise_model"])
-    stage, spec = _make_stage("extraction", options)
     results: dict[str, Any] = {}
     parts: dict[str, list[Mapping[str, NDArray[Any]]]] = {}
     for tile in split_tiles(field.shape, core or max(field.shape), max(halo, stage.halo(field))):
@@ -101,7 +103,11 @@ def _make_stage(name: str, options: Options | Mapping[str, Any] | None) -> tuple
     spec = get_manager().stage(name)
     kind: type[Stage] = load_factory(spec.factory, f"stage {name}")
     if not isinstance(options, Options):
-        options = kind.options_type.model_validate(dict(options or {}))
+        given = dict(options or {})
+        try:
+            options = kind.options_type.model_validate(given)
+        except ValidationError as error:
+            raise explain(error, kind.options_type, given, stage=name) from None
     stage = kind(options)
     stage.setup()
     return stage, spec

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -112,10 +112,11 @@ class Registry:
         offers = self.offers_of(name)
         if not offers:
             names = sorted({spec.name for spec, _ in self._of(StageSpec)} - {"ingest"})
-            lost = [b for b in self.broken if b.name == name or f"stage {name}:" in b.cause]
-            cause = f"; plugin {lost[0].distribution} is broken: {lost[0].cause}" if lost else ""
-            if self.not_allowed:
-                cause += "; " + "; ".join(f"plugin {n.distribution} is {n.cause}" for n in self.not_allowed)
+            # One that fails to import, or misspells its hook, cannot say which stages it has.
+            lost = [b for b in self.broken if b.name == name or f"stage {name}" in _subjects(b.cause)]
+            causes = _describe_broken(lost or self.broken)
+            causes += [f"plugin {n.distribution} is {n.cause}" for n in self.not_allowed]
+            cause = "".join(f"; {one}" for one in causes)
             raise ConfigError(
                 f"there is no stage {name}{suggest(name, names)}{cause}",
                 f"stages: {', '.join(names)}; `survey-ml plugins` lists where they come from",
@@ -267,6 +268,7 @@ def load_plugins(
     registry.origins = list(origins.values())
     _collect(manager, origins, registry)
     _drop_clashes(registry)
+    registry.broken = _merge_versions(registry.broken)
     registry.offers.sort(key=lambda offer: (offer[0].name, not offer[1].builtin, offer[1]))
     registry.broken.sort(key=lambda broken: (broken.distribution, broken.name, broken.cause))
     if strict and registry.broken:
@@ -365,6 +367,40 @@ def _list_faults(spec: Any, kind: type[Any], origin: Origin) -> list[str]:
 def _kind(spec: Any) -> Fault:
     """Say what part of the contract a faulty spec breaks: its version is looked at first."""
     return "api" if isinstance(spec, Spec) and any(check_api(spec.api)) else "spec"
+
+
+def _subjects(cause: str) -> list[str]:
+    """Return what a cause is about, such as ``stage a`` and ``stage b`` of ``stage a, stage b: ...``."""
+    return cause.partition(": ")[0].split(", ")
+
+
+def _describe_broken(broken: Sequence[Broken]) -> list[str]:
+    """Return a sentence for each distribution, with all that is wrong with it."""
+    causes: dict[str, list[str]] = {}
+    for one in broken:
+        if one.kind == "absent":
+            causes[f"plugin {one.name} is {one.cause}"] = []
+        else:
+            causes.setdefault(f"plugin {one.distribution} is broken: ", []).append(one.cause)
+    return [head + ", and ".join(parts) for head, parts in causes.items()]
+
+
+def _merge_versions(broken: Sequence[Broken]) -> list[Broken]:
+    """Make one of the specs of a plugin that were all written for the same other version."""
+    merged: list[Broken] = []
+    places: dict[tuple[str, str, str], int] = {}
+    for one in broken:
+        about, _, fault = one.cause.partition(": ")
+        key = (one.distribution, one.name, fault)
+        if one.kind == "api" and key in places:
+            first = merged[places[key]]
+            cause = f"{first.cause.partition(': ')[0]}, {about}: {fault}"
+            merged[places[key]] = replace(first, cause=cause)
+            continue
+        if one.kind == "api":
+            places[key] = len(merged)
+        merged.append(one)
+    return merged
 
 
 def _word(kind: type) -> str:

@@ -46,7 +46,8 @@ def check_api(api: Any) -> Iterator[str]:
     have = ".".join(map(str, API))
     wants = ".".join(map(str, api))
     if api[0] != API[0]:
-        yield f"it was written for version {wants} of the contract, this is {have}: update the plugin"
+        which = "survey_ml" if api[0] > API[0] else "the plugin"
+        yield f"it was written for version {wants} of the contract, this is {have}: update {which}"
     elif api[1] > API[1]:
         yield f"it needs version {wants} of the contract, this is {have}: update survey_ml"
 

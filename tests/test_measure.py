@@ -53,3 +53,11 @@ def test_options_reach_the_stage(sky, whole):
 def test_a_wrong_shape_is_refused(sky):
     with pytest.raises(ConfigError, match="pixels"):
         measure_image(sky.image[:-1], sky.field)
+
+
+def test_an_unknown_option_is_named_with_the_nearest(sky):
+    with pytest.raises(ConfigError, match="seed_snrr") as caught:
+        measure_image(sky.image, sky.field, {"seed_snrr": 5})
+    assert "did you mean seed_snr?" in str(caught.value)
+    with pytest.raises(ConfigError, match="stage extraction"):
+        measure_image(sky.image, sky.field, {"seed_snr": "much"})

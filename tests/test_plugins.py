@@ -95,6 +95,10 @@ BROKEN = {
     "argument": (HEAD + "@hookimpl\ndef survey_ml_stages(what): return []\n", "PluginValidationError"),
     "wrapper": (HEAD + "@hookimpl(wrapper=True)\ndef survey_ml_stages():\n    return (yield)\n", "wrapper"),
     "newer": (stage("x", "api=(1, 99)"), "update survey_ml"),
+    "newer_major": (
+        stage("x", "api=(2, 0)"),
+        "for version 2.0 of the contract, this is 1.0: update survey_ml",
+    ),
     "older": (stage("x", "api=(0, 1)"), "update the plugin"),
     "factory": (
         HEAD + "@hookimpl\ndef survey_ml_stages(): return [StageSpec('x', 'nope')]\n",
@@ -208,6 +212,36 @@ def test_an_unknown_stage_names_the_nearest_and_a_broken_plugin_that_may_be_mean
     registry = load_plugins(install(bad=stage("wanted", "api=(9, 0)")))
     with pytest.raises(ConfigError, match="plugin bad is broken"):
         registry.stage("wanted")
+
+
+def test_an_unknown_stage_names_every_broken_plugin_when_any_may_have_it(install):
+    misspelt = HEAD + "@hookimpl\ndef survey_ml_stagess(): return []\n"
+    entries = install(bad="1 / 0", worse=misspelt, other=stage("y", "api=(9, 0)"), fine=stage("fine"))
+    registry = load_plugins(entries)
+    with pytest.raises(ConfigError) as caught:
+        registry.stage("wanted")
+    message = caught.value.message
+    assert message.startswith("there is no stage wanted; ")
+    assert "; plugin bad is broken: ZeroDivisionError: division by zero" in message
+    assert "; plugin worse is broken: " in message
+    assert "unknown hook survey_ml_stagess; did you mean survey_ml_stages?" in message
+    assert "; plugin other is broken: stage y: it was written for version 9.0" in message
+    assert "plugin fine" not in message
+    with pytest.raises(ConfigError) as caught:
+        registry.stage("y")
+    assert "plugin other is broken" in caught.value.message and "plugin bad" not in caught.value.message
+
+
+def test_another_version_of_the_contract_is_said_once_a_plugin(install):
+    two = "StageSpec('b', 'b:B', writes=(summary('s'),), api=(9, 0))"
+    source = stage("a", "api=(9, 0)").replace("return [", f"return [{two}, ")
+    reader = "@hookimpl\ndef survey_ml_readers(): return [ReaderSpec('r', 'a:B', ('.x',), api=(9, 0))]\n"
+    registry = load_plugins(install(bad=source + reader))
+    (broken,) = registry.broken
+    assert broken.cause.startswith("stage b, stage a, reader r: it was written for version 9.0")
+    for name in ("a", "b"):
+        with pytest.raises(ConfigError, match="plugin bad is broken"):
+            registry.stage(name)
 
 
 def test_what_a_plugin_prints_stays_off_standard_output(install, capsys):

@@ -64,10 +64,29 @@ def check(
             return
         sources, aside = find_sources(config, registry.readers())
         cost = estimate_cost(config, graph, [source.field for source in sources]) if sources else None
-        emit(_describe(config.release.name, config.out, graph, sources, aside, cost))
+        notes = _list_missing_gpus(graph)
+        emit(_describe(config.release.name, config.out, graph, sources, aside, cost) | {"notes": notes})
     if not as_json:
         _print(graph, sources, aside, cost)
+        for note in notes:
+            click.echo(f"note: {note}")
     ctx.exit(2 if not sources else 1 if aside else 0)
+
+
+def _list_missing_gpus(graph: Graph) -> list[str]:
+    """Say which stages ask for a GPU where this machine has none; the cluster of the run may have it."""
+    wanting = [spec for spec in graph.order if spec.resources.gpus > 0]
+    if not wanting:
+        return []
+    from survey_ml.conformance.check import count_gpus
+
+    if count_gpus():
+        return []
+    return [
+        f"stage {spec.name} asks for {spec.resources.gpus:g} GPU a worker, and this machine has none: "
+        "Ray refuses it unless its cluster has one, --engine local calls it without"
+        for spec in wanting
+    ]
 
 
 def _describe(

@@ -133,10 +133,15 @@ class Cluster:
             self.owned = True
         except Exception as error:
             self._drop_folder()
-            where = f"at {self.address}" if self.address else "on this machine"
+            attached = self.address not in ("", "local")
+            where = f"at {self.address}" if attached else "on this machine"
+            # Ray raises plain exceptions, whose type says nothing.
+            kind = "" if type(error) is Exception else f"{type(error).__name__}: "
             raise EngineError(
-                f"Ray {where} does not start: {type(error).__name__}: {error}",
-                "check RAY_ADDRESS, or run with --engine local",
+                f"Ray {where} does not start: {kind}{error}",
+                "check RAY_ADDRESS, or run with --engine local"
+                if attached
+                else "the machine may be too busy: run the same command again, or with --engine local",
             ) from error
 
     def alive(self) -> bool:

@@ -21,7 +21,8 @@ _RECENT = 15.0
 _AT_ONCE = 5.0
 """Seconds within which workers that were killed for memory count as killed together."""
 _HINTS = {
-    "exit": "often this is memory: try a smaller tiling.core_px or fewer engine.workers; "
+    "exit": "the stage's code may end its process or crash it; if it does not, this is often memory: "
+    "try a smaller tiling.core_px or fewer engine.workers; "
     "then run again with --retry-quarantined",
     "time": "raise engine.unit_seconds if such a unit may take longer, or report it to who wrote the stage; "
     "then run again with --retry-quarantined",

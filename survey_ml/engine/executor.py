@@ -112,8 +112,9 @@ class RayExecutor:
         have, need = self._cluster.resources().get("GPU", 0.0), spec.resources.gpus
         if need > have:
             raise EngineError(
-                f"stage {spec.name} needs {need:g} GPU a worker, the cluster has {have:g}",
-                f"run on a cluster with a GPU (RAY_ADDRESS names one), or take {spec.name} out of `stages`",
+                f"it needs {need:g} GPU a worker, the cluster has {have:g}",
+                "run on a cluster with a GPU (RAY_ADDRESS names one), or with --engine local, which calls "
+                f"it without one, or take {spec.name} out of `stages`",
                 stage=spec.name,
             )
 

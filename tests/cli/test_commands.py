@@ -76,6 +76,18 @@ def test_check_as_json(call, release):
     assert found["set_aside"] == []
 
 
+def test_check_says_that_a_gpu_is_not_here(call, release, level_plugin, monkeypatch):
+    path = level_plugin / "plugin_level.py"
+    path.write_text(path.read_text().replace("Resources(memory=1 << 20)", "Resources(gpus=0.5)"))
+    monkeypatch.setattr("survey_ml.conformance.check.count_gpus", lambda: 0)
+    answer = call("check", release)
+    assert answer.code == 0, answer.err
+    assert "note: stage level asks for 0.5 GPU a worker, and this machine has none" in answer.out
+    assert len(call("check", release, "--json").json["notes"]) == 1
+    monkeypatch.setattr("survey_ml.conformance.check.count_gpus", lambda: 1)
+    assert call("check", release, "--json").json["notes"] == []
+
+
 def test_check_says_where_a_header_wins_over_a_default(call, release):
     text = release.read_text() + "defaults: {beam_arcsec: [20.0, 20.0, 0.0]}\n"
     release.write_text(text)

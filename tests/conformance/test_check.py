@@ -34,7 +34,7 @@ def test_a_good_plugin_passes_every_check(tmp_path):
 
 NAMED = {
     "import": ("plugin kit-import", "importable", "RuntimeError: at import"),
-    "api": ("plugin kit-api", "api", "update the plugin"),
+    "api": ("plugin kit-api", "api", "update survey_ml"),
     "misspelt": ("plugin kit-misspelt", "hooks", "did you mean survey_ml_stages?"),
     "extra": ("stage extra", "outputs", "returned surprise, which it does not declare"),
     "hangs": ("stage hangs", "time_limit", "while running stage hangs on"),

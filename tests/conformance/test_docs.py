@@ -59,6 +59,35 @@ def test_the_plugin_of_the_page_works_word_for_word(tmp_path):
     assert (folder / "first/catalogue/maps/sky.sharpness.fits").is_file()
 
 
+def test_the_panel_of_the_page_counts_each_object_once():
+    import numpy as np
+    import pyarrow as pa
+
+    from survey_ml.export.duplicates import DUPLICATE
+    from survey_ml.report.context import Context
+    from survey_ml.report.panel import Panel
+
+    section = PAGE.read_text().partition("## Sections of the report")[2].partition("\n## ")[0]
+    (text,) = [match["text"] for match in BLOCK.finditer(section) if match["kind"] == "python"]
+    found: dict = {}
+    exec(compile(text, str(PAGE), "exec"), found)
+    columns = {
+        "peak_flux": np.array([1.0, 1.0, 1.0, 9.0]),
+        "total_flux": np.array([2.0, 2.0, 2.0, 9.0]),
+        "flags": np.array([0, 0, 0, DUPLICATE]),
+    }
+    context = Context(None, None, PAGE.parent, {"sources": pa.table(columns)}, (), {})
+    panel = found["show_compactness"](context)
+    assert isinstance(panel, Panel)
+    assert "<p>3 sources.</p>" in panel.body
+    assert panel.body.count("0.50") == 3 and "1.00" not in panel.body
+    assert found["show_compactness"](Context(None, None, PAGE.parent, {}, (), {})) is None
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`(\w+)", row)]
+    assert len(named) > 10
+    assert all(hasattr(Context, name) or name in Context.__annotations__ for name in named)
+
+
 def test_the_checks_on_the_page_are_those_that_are_made():
     from survey_ml.conformance.check import PLUGIN_CHECKS, STAGE_CHECKS
 

@@ -85,8 +85,8 @@ def test_a_stage_that_asks_for_a_gpu_runs_on_ray_only_where_there_is_one(tmp_pat
     with ray_cluster(gpus=0, PYTHONPATH=path) as attached:
         done = call(path, "run", release, **attached)
     assert done.returncode == 2
-    assert "stage good needs 0.5 GPU a worker, the cluster has 0" in done.stderr
-    assert "hint: run on a cluster with a GPU (RAY_ADDRESS names one), or take good out" in done.stderr
+    assert "stage good: it needs 0.5 GPU a worker, the cluster has 0" in done.stderr
+    assert "hint: run on a cluster with a GPU (RAY_ADDRESS names one), or with --engine local" in done.stderr
     assert not list((tmp_path / "out" / "units").glob("*/*/*/*/_COMMIT.json"))
     with ray_cluster(gpus=1, PYTHONPATH=path) as attached:
         done = call(path, "run", release, "--json", **attached)

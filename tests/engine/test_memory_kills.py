@@ -62,7 +62,10 @@ def test_deaths_in_words():
     assert explain_deaths([full] * 3)[0] == (
         "its worker was killed for memory 3 times, which held up to 3100 MB"
     )
-    assert explain_deaths([gone])[0] == "its worker died once"
+    cause, hint = explain_deaths([gone])
+    assert cause == "its worker died once"
+    assert hint.startswith("the stage's code may end its process or crash it")
+    assert hint.index("code") < hint.index("memory") < hint.index("--retry-quarantined")
     cause, hint = explain_deaths([slow, full, gone])
     assert cause == "its worker died 3 times, which held up to 3100 MB: took longer than 5 s; m; e"
     assert "memory" in hint

@@ -198,7 +198,7 @@ def test_sizes_of_pools(cluster):
     assert executor.bound(Resources(cpus=1, memory=4 << 30)) == 1
     assert executor.bound(Resources(cpus=cpus, memory=1 << 20)) == 1
     executor.require(StageSpec("plain", "a:B"))
-    with pytest.raises(EngineError, match=r"stage seer needs 0\.5 GPU a worker, the cluster has 0"):
+    with pytest.raises(EngineError, match=r"stage seer: it needs 0\.5 GPU a worker, the cluster has 0"):
         executor.require(StageSpec("seer", "a:B", resources=Resources(gpus=0.5)))
 
 

@@ -21,6 +21,7 @@ from survey_ml.engine.records import LONGEST, MOST_CHARACTERS, MOST_RECORDS, Kee
 from survey_ml.engine.run import run_release
 from survey_ml.engine.runlog import KEPT, RunLog, make_run_id
 from survey_ml.engine.work import Result
+from survey_ml.errors import InputError
 
 
 def read_log(out) -> list[dict]:
@@ -216,10 +217,17 @@ def test_documented_queries_work(release_folder, registry):
     assert len(queries) == 5
     config = make_config(release_folder, stages={"smooth": {"fail": "1_1"}})
     run(config, registry)
+    log = RunLog(config.out, make_run_id())
+    log.fail(InputError("no image", "copy one"))
+    log.close()
     said = [
         subprocess.run(["bash", "-c", q], cwd=config.out, check=True, capture_output=True, text=True).stdout
         for q in queries
     ]
     assert "ZeroDivisionError" in said[0]
     assert said[1].split()[0] == "2"
-    assert json.loads(said[4])["exit_code"] == 1
+    ended, failed = (json.loads(line) for line in said[4].splitlines())
+    assert (ended["state"], ended["exit_code"], ended["set_aside"]) == ("set aside", 1, 2)
+    assert {k: failed[k] for k in failed if k != "run"} == {
+        "state": "failed", "reason": "no image", "exit_code": 2,
+    }  # fmt: skip
