@@ -1,4 +1,4 @@
-"""Morphology in a release: the same classes whatever the tiling, in every table, made again for new weights."""
+"""Morphology in a release: the same classes whatever the tiling, and others with other weights."""
 
 from __future__ import annotations
 
