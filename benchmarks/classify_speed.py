@@ -61,7 +61,7 @@ class PublishedGate(nn.Module):
 
 
 class PublishedNetwork(nn.Module):
-    """Three gates, aggregated by fine-tuning; 101,447 parameters without those of batch normalisation."""
+    """Three gates, aggregated by fine-tuning: 101,447 parameters, as published."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -106,3 +106,12 @@ def test_a_missed_bar_is_an_exit_code():
     assert report.finish(True) == 0
     report.add_bar("b", float("nan"), "> 0", False)
     assert report.finish(True) == 1
+
+
+def test_classifiers_are_timed_beside_the_published_network():
+    result = run("classify_speed", "--n", 8, "--repeat", 1, "--threads", 1)
+    [(_, rows)] = result["tables"].items()
+    assert "101447 parameters" in rows[-1]["what"]
+    assert all(row["images per CPU s"] > 1.0 for row in rows)
+    assert sum("openvino" in row["what"] for row in rows) == 2
+    assert len(result["bars"]) == 3

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from survey_ml.engine.run import RunResult
 
 
-MODEL = "firstgalaxy-d4"
+MODEL = "firstgalaxy-attention"
 """Classifies the demo's sources; it was not trained on the galaxies that are injected."""
 
 

@@ -21,5 +21,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("cancel", "survey_ml.cli.cancel:cancel", "Cancel a run; a later one goes on from there"),
     ("plugins", "survey_ml.cli.plugins:plugins", "List stages, formats and commands and their origin"),
     ("selftest", "survey_ml.cli.selftest:selftest", "Check this installation, and what it survives"),
+    ("train", "survey_ml.cli.train:train", "Train a model on labelled images"),
+    ("reproduce", "survey_ml.cli.reproduce:reproduce", "Run the headline experiment of a paper"),
     ("version", "survey_ml.cli.version:version", "Show the versions that a release depends on"),
 )

@@ -18,8 +18,9 @@ from scipy import ndimage
 from survey_ml.errors import ConfigError, InputError
 
 PACKAGE = "firstgalaxydata"
-ARCHIVE = "galaxy_data_crossvalid_test_h5.zip"
-"""The package's test set: small, and split from what models are trained on."""
+ARCHIVE = "galaxy_data_h5.zip"
+SPLIT = "test"
+"""Part of the archive that galaxies are taken from: no model that comes with survey_ml was trained on it."""
 
 CLASSES = {0: "FRI", 1: "FRII", 2: "compact", 3: "bent"}
 """Class by the package's label; the few images of other labels are left out."""
@@ -71,7 +72,9 @@ def load_galaxies() -> list[Galaxy]:
     """
     path = find_archive(ARCHIVE)
     with open_archive(path) as file:
-        found = [_read_galaxy(file[key], key) for key in sorted(file)]
+        groups = [(key, file[key]) for key in sorted(file)]
+        chosen = [(key, group) for key, group in groups if read_text(group["Split_literature"]) == SPLIT]
+        found = [_read_galaxy(group, key) for key, group in chosen]
     galaxies = [galaxy for galaxy in found if galaxy is not None]
     if {galaxy.kind for galaxy in galaxies} != set(CLASSES.values()):
         raise InputError(f"{path} lacks some of the classes", f"reinstall {PACKAGE}")
@@ -121,6 +124,12 @@ def open_archive(path: Path) -> Iterator[Any]:
             yield file
     except (zipfile.BadZipFile, OSError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}", f"reinstall {PACKAGE}") from error
+
+
+def read_text(dataset: Any) -> str:
+    """Read a word, which some files hold as bytes."""
+    value = dataset[()]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def read_pixels(dataset: Any, key: str) -> NDArray[np.uint8]:

@@ -387,11 +387,16 @@ class Driver:
         plan = self.plan()
         self._note(plan)
         if self._stopped is None:
+            stale: Counter[str] = Counter()
             for state in plan:
                 commit = self.ledger.commits.get(state.unit)
                 if commit is not None and commit.key != state.key:
                     remove_commit(self.store, state.unit)
                     del self.ledger.commits[state.unit]
+                    stale[state.unit.stage] += 1
+            for stage, count in stale.items():
+                said = "%d results of stage %s are taken away: they were made with other settings or inputs"
+                logger.warning(said, count, stage)
             bad = {entry.field for entry in plan.set_aside}
             names = [source.field.name for source in self.sources if source.field.name not in bad]
             write_scope(self.store, names, [spec.name for spec in self.graph.order])

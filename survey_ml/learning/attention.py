@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 START = 10.0
-"""First bias of the map of a gate, so that it begins by looking everywhere (published value)."""
+"""First bias of the map of a gate (published value)."""
+SOFT = 0.02
+"""First scale of the weights of the map of a gate: it begins by looking everywhere alike. With the usual
+scale a softmax begins by looking at one pixel, or at the empty sky alone, and learns nothing more."""
 
 
 class Normalisation(StrEnum):
@@ -75,8 +78,9 @@ class AttentionGate(nn.Module):
         self.theta = nn.Conv2d(n_fine, n_coarse, 1, bias=False)
         self.phi = nn.Conv2d(n_coarse, n_coarse, 1, bias=False)
         self.psi = nn.Conv2d(n_coarse, 1, 1)
-        for layer in (self.theta, self.phi, self.psi):
+        for layer in (self.theta, self.phi):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.normal_(self.psi.weight, std=SOFT)
         assert self.psi.bias is not None
         nn.init.constant_(self.psi.bias, START)
 

@@ -105,6 +105,39 @@ class FieldNorm(nn.Module):
         return functional.group_norm(x, self.n_groups, scale, offset)
 
 
+class FeatureStandard(nn.Module):
+    """Standardise features: over the batch in training, by fixed numbers afterwards.
+
+    Parameters
+    ----------
+    width : int
+        Features of an image.
+
+    Notes
+    -----
+    Batch normalisation (Ioffe & Szegedy 2015) of features alone: what one image gets afterwards does
+    not depend on others.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.offset = nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.share = 0.1
+        """What one batch counts for in the fixed numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise (n, width)."""
+        return functional.batch_norm(
+            x, self.mean, self.variance, self.scale, self.offset, self.training, self.share
+        )
+
+
 class GroupMaximum(nn.Module):
     """Keep the largest of a field's channels: what is left commutes with the group as an image does."""
 

@@ -118,12 +118,14 @@ def make_basis(group: Group, size: int) -> NDArray[np.float64]:
         number = row * size + column
         return np.stack([(number == n).astype(np.float64) for n in range(size * size)], 1)
     radius, angle = np.hypot(moved[..., 0], moved[..., 1]), np.arctan2(moved[..., 1], moved[..., 0])
+    away = radius > 0.5  # the middle pixel has no angle
     functions = []
     for ring in range(half + 1):
         profile = np.exp(-0.5 * ((radius - ring) / RING_WIDTH) ** 2)
         for frequency in range(2 * ring + 1 if ring else 1):
-            functions.append(profile * np.cos(frequency * angle))
+            wave = profile * away if frequency else profile
+            functions.append(wave * np.cos(frequency * angle))
             if frequency:
-                functions.append(profile * np.sin(frequency * angle))
+                functions.append(wave * np.sin(frequency * angle))
     basis = np.stack(functions, 1)
     return basis / np.sqrt((basis[:1] ** 2).sum(axis=(2, 3), keepdims=True))

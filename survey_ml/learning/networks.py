@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from survey_ml.errors import ConfigError
 from survey_ml.learning.attention import Aggregation, AttentionGate, Heads, Normalisation
-from survey_ml.learning.convolution import FieldNorm, GroupConvolution, GroupMaximum
+from survey_ml.learning.convolution import FeatureStandard, FieldNorm, GroupConvolution, GroupMaximum
 from survey_ml.learning.groups import Group, parse_group
 
 DEPTHS = (3, 3, 3, 2)
@@ -60,7 +60,7 @@ class Architecture:
     reduce: int = 2
     mean: float = 0.0031
     std: float = 0.0350
-    dropout: float = 0.5
+    dropout: float = 0.2
 
 
 class Stem(nn.Module):
@@ -115,6 +115,9 @@ class AttentionNetwork(nn.Module):
         fine, coarse = architecture.fields[:3], architecture.fields[3]
         how = Normalisation(architecture.normalisation)
         self.gates = nn.ModuleList(AttentionGate(width, coarse, how) for width in fine)
+        # The mean over a mostly empty sky differs little between images: in training it is standardised
+        # over the batch, afterwards by fixed numbers, so that no image depends on another.
+        self.standards = nn.ModuleList(FeatureStandard(width) for width in fine)
         self.dropout = nn.Dropout(architecture.dropout)
         self.heads = Heads(tuple(fine), architecture.n_classes, Aggregation(architecture.aggregation))
 
@@ -126,7 +129,8 @@ class AttentionNetwork(nn.Module):
             x = scale(self.pool(x) if number else x)
             seen.append(self.invariant(x))
         looks = [gate(fine, seen[3]) for gate, fine in zip(self.gates, seen[:3], strict=True)]
-        return [features for features, _ in looks], [weights for _, weights in looks]
+        features = [standard(one) for standard, (one, _) in zip(self.standards, looks, strict=True)]
+        return features, [weights for _, weights in looks]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Classify images.

@@ -17,6 +17,10 @@ from torch.nn import functional
 
 from survey_ml.errors import SurveyMLError
 from survey_ml.learning.augmentation import augment_images
+from survey_ml.learning.convolution import FeatureStandard
+
+SETTLING = 256
+"""Images that the standardisation of features is measured on after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Recipe:
     seed : int
         Of the first weights, the order of images and their changes.
     mixed : bool
-        Compute in bfloat16 where that loses nothing that matters.
+        Compute in bfloat16 on a GPU. Most CPUs can only imitate that, ten times slower.
     """
 
     epochs: int = 60
@@ -131,13 +135,16 @@ def train_network(
     images, labels = _to_tensors(train)
     if len(labels) < 2:
         raise SurveyMLError(f"{len(labels)} images are too few to train on", "give at least two")
-    network.to(device, memory_format=torch.channels_last)
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
+    mixed = recipe.mixed and torch.device(device).type == "cuda"
     n_batches = math.ceil(len(labels) / recipe.batch_size)
     generator = torch.Generator().manual_seed(recipe.seed)
+    settling = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed))[:SETTLING]
     weights = _weigh_classes(labels, network, recipe).to(device)
     state = state or State()
     if state.tensors:
@@ -150,27 +157,31 @@ def train_network(
         network.train()
         order = torch.randperm(len(labels), generator=generator)
         torch.manual_seed(recipe.seed * 1_000_003 + state.epoch)  # of dropout
-        for number, batch in enumerate(order.split(recipe.batch_size)):
+        for number, batch in enumerate(torch.split(order, recipe.batch_size)):
+            if len(batch) < 2:  # one image alone has no spread
+                continue
             step = state.epoch * n_batches + number
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * _follow_cycle(step / (recipe.epochs * n_batches))
             x = augment_images(images[batch], generator, scales=recipe.scales, shift=recipe.shift)
             x, y = x.to(device), labels[batch].to(device)
-            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.mixed):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
                 logits = network(x)[0]
             loss = functional.cross_entropy(
                 logits.float(), y, weight=weights, label_smoothing=recipe.smoothing
             )
             if not torch.isfinite(loss):
                 raise SurveyMLError(
-                    f"the loss of step {step} is {float(loss)}", "try a lower learning_rate, or mixed: false"
+                    f"the loss of step {step} is {float(loss.detach())}",
+                    "try a lower learning_rate, or mixed: false",
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             _follow(averaged, network, min(recipe.average, (1.0 + step) / (10.0 + step)))
             total += float(loss.detach()) * len(batch)
+        _settle(averaged, images[settling], device)
         state.epoch += 1
         entry = {"epoch": float(state.epoch), "loss": total / len(labels)}
         if validation is not None:
@@ -230,6 +241,25 @@ def _follow(averaged: nn.Module, network: nn.Module, keep: float) -> None:
     with torch.no_grad():
         for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(value, 1.0 - keep)
+
+
+def _settle(network: nn.Module, images: Tensor, device: str) -> None:
+    """Measure what features are standardised by anew, on unchanged images (Wu & Johnson 2021).
+
+    Running means of the training lag behind weights that change, and are not those of their average.
+    """
+    standards = [module for module in network.modules() if isinstance(module, FeatureStandard)]
+    if not standards:
+        return
+    for standard in standards:
+        standard.train()
+    with torch.no_grad():
+        for number, batch in enumerate(torch.split(images, 64)):
+            for standard in standards:
+                standard.share = 1.0 / (number + 1)  # so that in the end all count alike
+            if len(batch) > 1:
+                network(batch.to(device))
+    network.eval()
 
 
 def _weigh_classes(labels: Tensor, network: nn.Module, recipe: Recipe) -> Tensor:

@@ -79,8 +79,9 @@ class Card(Part):
     """Changes whenever the weights do."""
     classes: tuple[str, ...] = Field(min_length=2, max_length=1000)
     """Classes in the order of the logits, as shown."""
-    kind: Literal["attention", "forest"]
-    """`attention`: a network of `survey_ml.learning.networks`; `forest`: trees on measurements."""
+    kind: Literal["attention", "cnn", "forest"]
+    """`attention`: a network of `survey_ml.learning.networks`; `cnn`: that of Tang et al. 2019; `forest`:
+    trees on measurements."""
     architecture: Plain
     """What the network or the forest is built from, beside its arrays."""
     preprocessing: Preprocessing = Preprocessing()

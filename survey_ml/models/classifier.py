@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -112,7 +113,7 @@ class Classifier:
             logits=joined,
             probabilities=_apply_softmax(joined, self.card.temperature),
             embedding=np.concatenate(embedding),
-            attention=None if attention[0] is None else np.concatenate(attention),
+            attention=None if self.card.kind == "cnn" else _join(attention),
         )
 
     def _run(
@@ -170,6 +171,11 @@ def list_runtimes(card: Card) -> list[RuntimeName]:
     if card.kind == "forest":
         return []
     return ["openvino", "torch"] if has_openvino() else ["torch"]
+
+
+def _join(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if found else None
 
 
 def _apply_softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

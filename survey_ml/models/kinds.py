@@ -13,6 +13,7 @@ from survey_ml.explain import suggest
 from survey_ml.models.card import Card
 
 if TYPE_CHECKING:
+    from survey_ml.learning.baselines import PlainNetwork
     from survey_ml.learning.networks import Architecture, AttentionNetwork
 
 Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -91,7 +92,7 @@ def parse_forest(card: Card) -> ForestArchitecture:
     return found
 
 
-def build_network(card: Card) -> AttentionNetwork:
+def build_network(card: Card) -> AttentionNetwork | PlainNetwork:
     """Return the network of a card without memory for its weights, to be filled by ``assign``.
 
     Raises
@@ -101,12 +102,13 @@ def build_network(card: Card) -> AttentionNetwork:
     """
     import torch
 
+    from survey_ml.learning.baselines import make_tang
     from survey_ml.learning.networks import AttentionNetwork
 
     architecture = parse_architecture(card)
     try:
         with torch.device("meta"):
-            return AttentionNetwork(architecture)
+            return make_tang(architecture) if card.kind == "cnn" else AttentionNetwork(architecture)
     except (ConfigError, ValueError) as error:
         message = error.message if isinstance(error, ConfigError) else str(error)
         raise InputError(f"the card's architecture is not possible: {message}", "train it again") from None

@@ -10,9 +10,6 @@ MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("mirabest-attention", _FACTORY, summary="FRI or FRII: attention gates"),
     ModelSpec("mirabest-d4", _FACTORY, summary="FRI or FRII: the same in eight orientations"),
     ModelSpec("firstgalaxy-attention", _FACTORY, summary="FRI, FRII, compact or bent: attention gates"),
-    ModelSpec(
-        "firstgalaxy-d4", _FACTORY, summary="FRI, FRII, compact or bent: the same in eight orientations"
-    ),
     ModelSpec("firstgalaxy-forest", _FACTORY, summary="FRI, FRII, compact or bent: a forest on measurements"),
 )
 

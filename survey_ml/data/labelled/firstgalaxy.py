@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
-from survey_ml.data.galaxies import CLASSES, find_archive, open_archive, read_pixels
+from survey_ml.data.galaxies import CLASSES, find_archive, open_archive, read_pixels, read_text
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import SPLITS, LabelledImages
 
@@ -88,7 +87,7 @@ def read_archive(path: Path, split: str | None = None) -> LabelledImages:
     with open_archive(path) as file:
         for key in file:
             group = file[key]
-            label, part = int(group["Label_literature"][()]), _read_text(group["Split_literature"][()])
+            label, part = int(group["Label_literature"][()]), read_text(group["Split_literature"])
             if label not in CLASSES or split not in (None, part):
                 continue
             if part not in SPLITS:
@@ -110,7 +109,3 @@ def read_archive(path: Path, split: str | None = None) -> LabelledImages:
         np.array(dec),
         np.array(parts, np.str_),
     )
-
-
-def _read_text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -90,7 +90,7 @@ def _draw_certainty(model: dict[str, Any], label: NDArray[Any], top: NDArray[np.
     figure, axes = make_figure(1, len(classes), height=1.9)
     for axis, name in zip(axes, classes, strict=True):
         values = top[label == name]
-        axis.hist(values, _EDGES, color=BLUE)
+        axis.hist(values, _EDGES.tolist(), color=BLUE)
         axis.set_title(f"{name} ({len(values)})")
         axis.set(xlim=(1.0 / len(classes) - 0.05, 1.0), xlabel="Its probability")
     axes[0].set_ylabel("Sources")

@@ -1,0 +1,154 @@
+"""`survey-ml train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import format_table, json_option, json_output
+
+if TYPE_CHECKING:
+    from survey_ml.models.fitting import Fitting
+
+
+@click.group()
+def train() -> None:
+    """Train models on labelled images of your own."""
+
+
+@train.command()
+@click.option(
+    "--data", required=True, metavar="SOURCE", help="Data set by name, or a path; see docs/models.md."
+)
+@click.option("--subset", metavar="NAME", help="Part of a data set known by name, such as confident.")
+@click.option(
+    "--test", "test", metavar="SOURCE", help="Test images: the split test of the data unless given."
+)
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), help="YAML with further settings.")
+@click.option(
+    "--model",
+    type=click.Choice(["attention-gate", "equivariant", "cnn", "forest"]),
+    help="Kind of model: equivariant unless given here or in the file.",
+)
+@click.option("--name", help="Name of the model: lower-case letters, digits and hyphens.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
+@click.option("--out", default="trained", show_default=True, metavar="DIR", help="Folder for all of it.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads: all cores unless given.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress.")
+@json_option
+@debug_option
+def morphology(
+    data: str,
+    subset: str | None,
+    test: str | None,
+    config: str | None,
+    model: str | None,
+    name: str | None,
+    seed: int | None,
+    out: str,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train a morphology classifier, and write it with its card, curves and figures.
+
+    The same command goes on with a training that was interrupted. Test images are looked at once,
+    after everything is chosen.
+    """
+    with json_output(as_json) as emit:
+        import torch
+
+        from survey_ml.data.labelled.reading import read_labelled
+        from survey_ml.errors import ConfigError
+        from survey_ml.models.fitting import fit_model
+        from survey_ml.models.format import read_model
+
+        given = {"model": model, "name": name, "seed": seed}
+        fitting = _read_fitting(config, {key: value for key, value in given.items() if value is not None})
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"there is no device {device} here", "leave --device out to train on the CPU")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        images = read_labelled(data, subset)
+        held = images.take(images.split == "test")
+        images = images.take(images.split != "test")
+        if test is not None:
+            held = read_labelled(test, classes=images.classes)
+        with _progress(quiet or as_json) as report:
+            path = fit_model(
+                images,
+                fitting,
+                Path(out),
+                test=held,
+                source=" ".join(part for part in (data, subset) if part),
+                device=device,
+                progress=report,
+            )
+        _, card, digest = read_model(path)
+        emit({"model": path, "hash": digest, "metrics": [metric.model_dump() for metric in card.metrics]})
+    if as_json:
+        return
+    rows = [
+        (metric.data, metric.quantity, f"{metric.value:.4g}",
+         "" if metric.low is None else f"[{metric.low:.3f}, {metric.high:.3f}]", metric.n)
+        for metric in card.metrics
+    ]  # fmt: skip
+    click.echo(format_table(("images", "quantity", "value", "95 %", "n"), rows))
+    click.echo(f"\n{path}\nsurvey-ml models show {path}\nsurvey-ml classify IMAGES --model {path}")
+
+
+def _read_fitting(config: str | None, given: dict[str, Any]) -> Fitting:
+    from pydantic import ValidationError
+
+    from survey_ml.document import read_yaml
+    from survey_ml.errors import ConfigError
+    from survey_ml.explain import suggest
+    from survey_ml.models.fitting import Fitting
+
+    settings: Any = read_yaml(Path(config))[0] if config else {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{config}: keys and values are needed", "see docs/models.md")
+    try:
+        return Fitting.model_validate({**settings, **given})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        near = suggest(key, list(Fitting.model_fields)) if first["type"] == "extra_forbidden" else ""
+        raise ConfigError(
+            f"{config or 'the command line'}: {key}: {first['msg']}{near}",
+            f"keys: {', '.join(Fitting.model_fields)}",
+        ) from None
+
+
+def _progress(quiet: bool) -> Any:
+    """Return a context that gives what shows an epoch: a bar on a terminal, nothing when quiet."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def show() -> Any:
+        if quiet:
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("training")
+
+            def report(entry: dict[str, float], epochs: int) -> None:
+                text = f"epoch {entry['epoch']:.0f} of {epochs}, loss {entry['loss']:.3f}"
+                if "val_loss" in entry:
+                    text += f", validation {entry['val_loss']:.3f}, accuracy {entry['val_accuracy']:.3f}"
+                bar.update(task, total=epochs, completed=entry["epoch"], description=text)
+                if not console.is_terminal:
+                    console.print(text, highlight=False)
+
+            yield report
+
+    return show()

@@ -1,0 +1,355 @@
+"""Train a model on labelled images, and write it with its card, its curves and its figures."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from survey_ml.errors import ConfigError, InputError
+from survey_ml.labelled import LabelledImages
+from survey_ml.learning.preprocessing import Preprocessing, fit_image
+from survey_ml.learning.scores import (
+    Score,
+    count_confusion,
+    fit_temperature,
+    measure_accuracy,
+    measure_calibration,
+    measure_loss,
+    measure_macro_f1,
+)
+from survey_ml.learning.splits import split_by_sky
+from survey_ml.models.card import Card, Metric, Training
+from survey_ml.models.classifier import Classifier, load_classifier
+from survey_ml.models.format import save_model
+from survey_ml.models.kinds import ForestArchitecture
+
+if TYPE_CHECKING:
+    from survey_ml.learning.forest import Forest
+    from survey_ml.learning.training import State
+
+Kind = Literal["attention-gate", "equivariant", "cnn", "forest"]
+CHECKPOINT = "checkpoint.pt"
+CURVES = "curves.csv"
+METRICS = "metrics.json"
+
+
+class Fitting(BaseModel):
+    """How a model is made from labelled images: the file that ``--config`` names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = "my-model"
+    """Of the model: lower-case letters, digits and hyphens."""
+    model: Kind = "equivariant"
+    """attention-gate, equivariant, cnn (of Tang et al. 2019) or forest (on image measurements)."""
+    group: str = "D4"
+    """Turns and reflections that the equivariant network commutes with: C4, C8, C16, D4, D8, D16."""
+    architecture: dict[str, Any] = {}
+    """Further settings of survey_ml.learning.networks.Architecture, such as fields, side, normalisation."""
+    recipe: dict[str, Any] = {}
+    """Settings of survey_ml.learning.training.Recipe, such as epochs, learning_rate, patience."""
+    validation: float = Field(0.15, ge=0.0, lt=0.9)
+    """Share of the training sources, by position on the sky, that are held back to choose the epoch and the
+    temperature; 0 trains on all for the full number of epochs."""
+    seed: int = Field(0, ge=0)
+    """Of everything random."""
+    licence: str = ""
+    """Terms of the weights and of the images."""
+    intended_use: str = ""
+    """What the model is for."""
+    limits: str = ""
+    """Where it fails, or was never tried."""
+
+
+def fit_model(
+    data: LabelledImages,
+    fitting: Fitting,
+    folder: Path,
+    *,
+    test: LabelledImages | None = None,
+    source: str = "",
+    device: str = "cpu",
+    commit: str = "",
+    progress: Callable[[dict[str, float], int], None] | None = None,
+) -> Path:
+    """Train a model, or go on with an interrupted training in the same folder.
+
+    Parameters
+    ----------
+    data : LabelledImages
+        To train on. Those whose split is ``valid`` are validation images; without any, a share of the
+        sources is held back by position.
+    fitting : Fitting
+    folder : Path
+        Gets ``<name>.safetensors``, ``curves.csv``, ``metrics.json`` and, while it goes on, a checkpoint.
+    test : LabelledImages
+        Looked at once, when all is chosen.
+    source : str
+        What the images are, for the card.
+    device : str
+        ``cpu`` or ``cuda``.
+    commit : str
+        Revision of the code, for the card.
+    progress : callable
+        Called with the last line of the curves and the number of epochs.
+
+    Returns
+    -------
+    Path
+        Of the model.
+
+    Raises
+    ------
+    ConfigError
+        When the folder holds the training of something else, or a setting is wrong.
+    InputError
+        When a class has no images.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    train, valid = divide_images(data, fitting)
+    for part, what in ((train, "training"), (valid, "validation")):
+        counts = np.bincount(part.labels, minlength=len(data.classes))
+        if part is train or len(part.labels):
+            empty = [name for name, count in zip(data.classes, counts, strict=True) if not count]
+            if empty:
+                raise InputError(
+                    f"no {what} images of {', '.join(empty)}", "add some, or leave the class out"
+                )
+    path = folder / f"{fitting.name}.safetensors"
+    card, content, curves = _fit(train, valid, fitting, folder, device, progress)
+    held = Training(
+        data=source,
+        split=describe_split(data, fitting),
+        n=len(train.labels),
+        seeds=(fitting.seed,),
+        recipe=fitting.model_dump(mode="json", include={"model", "group", "architecture", "recipe"}),
+        commit=commit,
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+    )
+    card = card.model_copy(update={"training": held})
+    save_model(path, content, card)
+    metrics: list[Metric] = []
+    if len(valid.labels):
+        logits = load_classifier(path, "torch").predict(prepare_images(valid, card.preprocessing.side)).logits
+        card = card.model_copy(update={"temperature": round(fit_temperature(logits, valid.labels), 4)})
+        save_model(path, content, card)
+        metrics += judge_model(load_classifier(path, "torch"), valid, "validation")
+    if test is not None and len(test.labels):
+        metrics += judge_model(load_classifier(path, "torch"), test, "test")
+    save_model(path, content, card.model_copy(update={"metrics": tuple(metrics)}))
+    _write(folder / CURVES, _format_curves(curves))
+    _write(folder / METRICS, json.dumps([m.model_dump() for m in metrics], indent=1) + "\n")
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return path
+
+
+def divide_images(data: LabelledImages, fitting: Fitting) -> tuple[LabelledImages, LabelledImages]:
+    """Return training and validation images; the second may be empty."""
+    published = data.split == "valid"
+    if published.any():
+        return data.take(~published), data.take(published)
+    if fitting.validation == 0.0:
+        return data, data.take(np.zeros(len(data.labels), bool))
+    names = split_by_sky(
+        data.ra,
+        data.dec,
+        {"train": 1.0 - fitting.validation, "valid": fitting.validation},
+        seed=fitting.seed,
+        labels=data.labels,
+        names=data.names,
+    )
+    return data.take(names == "train"), data.take(names == "valid")
+
+
+def describe_split(data: LabelledImages, fitting: Fitting) -> str:
+    """Say how training and validation images were told apart."""
+    if (data.split == "valid").any():
+        return "the published validation images choose the epoch and the temperature"
+    if fitting.validation == 0.0:
+        return "trained on all training images for a number of epochs that was chosen beforehand"
+    return (
+        f"{fitting.validation:.0%} of the training sources, by groups on the sky within 30 arcsec, "
+        "choose the epoch and the temperature"
+    )
+
+
+def prepare_images(data: LabelledImages, side: int) -> NDArray[np.float32]:
+    """Return images as a model wants them: (n, side, side), float32 from 0 to 1."""
+    scale = np.float32(255.0) if data.images.dtype == np.uint8 else np.float32(1.0)
+    return np.stack([fit_image(image, side)[0] / scale for image in data.images])
+
+
+def judge_model(classifier: Classifier, data: LabelledImages, what: str) -> list[Metric]:
+    """Return accuracy, macro F1, loss and calibration error of a model on labelled images."""
+    found = classifier.predict(prepare_images(data, classifier.card.preprocessing.side))
+    predicted, n_classes = found.probabilities.argmax(axis=1), len(classifier.classes)
+    n = len(data.labels)
+    figures: list[tuple[str, Score | float]] = [
+        ("accuracy", measure_accuracy(predicted, data.labels)),
+        ("macro F1", measure_macro_f1(predicted, data.labels, n_classes)),
+        ("negative log likelihood", measure_loss(found.logits / classifier.card.temperature, data.labels)),
+        ("expected calibration error, 8 bins", measure_calibration(found.probabilities, data.labels)),
+    ]
+    confusion = count_confusion(predicted, data.labels, n_classes)
+    for row, name in enumerate(classifier.classes):
+        figures.append((f"recall of {name}", measure_accuracy(predicted[data.labels == row], row)))
+    metrics = [
+        Metric(quantity=quantity, value=value.value, low=value.low, high=value.high, n=value.n, data=what)
+        if isinstance(value, Score)
+        else Metric(quantity=quantity, value=value, n=n, data=what)
+        for quantity, value in figures
+        if not isinstance(value, Score) or value.n
+    ]
+    wrong = int(confusion.sum() - np.trace(confusion))
+    return [*metrics, Metric(quantity="wrong", value=wrong, n=n, data=what)]
+
+
+def _fit(
+    train: LabelledImages,
+    valid: LabelledImages,
+    fitting: Fitting,
+    folder: Path,
+    device: str,
+    progress: Callable[[dict[str, float], int], None] | None,
+) -> tuple[Card, Any, list[dict[str, float]]]:
+    about = {
+        "name": fitting.name,
+        "classes": tuple(train.classes),
+        "licence": fitting.licence,
+        "intended_use": fitting.intended_use,
+        "limits": fitting.limits,
+    }
+    if fitting.model == "forest":
+        return *_fit_forest(train, fitting, about), []
+    return _fit_network(train, valid, fitting, folder, device, progress, about)
+
+
+def _fit_forest(train: LabelledImages, fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Forest]:
+    from survey_ml.learning.forest import grow_forest
+    from survey_ml.learning.measurements import NAMES, measure_images
+
+    measured = measure_images(prepare_images(train, Preprocessing().side))
+    try:
+        forest = grow_forest(measured, train.labels, seed=fitting.seed, **fitting.recipe)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a setting of the forest is wrong: {error}", "see docs/models.md") from None
+    architecture = ForestArchitecture(len(train.classes), NAMES, len(forest.start), len(forest.feature))
+    described = json.loads(json.dumps(asdict(architecture)))
+    return Card(**about, kind="forest", architecture=described), forest
+
+
+def _fit_network(
+    train: LabelledImages,
+    valid: LabelledImages,
+    fitting: Fitting,
+    folder: Path,
+    device: str,
+    progress: Callable[[dict[str, float], int], None] | None,
+    about: dict[str, Any],
+) -> tuple[Card, Any, list[dict[str, float]]]:
+    import torch
+
+    from survey_ml.learning.baselines import make_tang
+    from survey_ml.learning.networks import Architecture, AttentionNetwork
+    from survey_ml.learning.training import Recipe, train_network
+
+    group = fitting.group if fitting.model == "equivariant" else "C1"
+    settings = {"n_classes": len(train.classes), "group": group, **fitting.architecture}
+    try:
+        architecture = Architecture(**settings)
+        recipe = Recipe(seed=fitting.seed, **fitting.recipe)
+    except TypeError as error:
+        raise ConfigError(f"a setting of the training is unknown: {error}", "see docs/models.md") from None
+    invariant = group if group in ("C4", "D4") else ""
+    card = Card(
+        **about,
+        kind="cnn" if fitting.model == "cnn" else "attention",
+        architecture=json.loads(json.dumps(asdict(architecture))),
+        invariant_under=invariant,
+    )
+    torch.manual_seed(fitting.seed)
+    network = make_tang(architecture) if fitting.model == "cnn" else AttentionNetwork(architecture)
+    identity = _identify(fitting, train, valid)
+    state = _read_checkpoint(folder / CHECKPOINT, identity)
+
+    def keep(now: State) -> None:
+        _write_checkpoint(folder / CHECKPOINT, identity, now)
+        _write(folder / CURVES, _format_curves(now.history))
+        if progress is not None:
+            progress(now.history[-1], recipe.epochs)
+
+    done = train_network(
+        network,
+        (prepare_images(train, card.preprocessing.side), train.labels),
+        recipe,
+        validation=(prepare_images(valid, card.preprocessing.side), valid.labels)
+        if len(valid.labels)
+        else None,
+        device=device,
+        state=state,
+        report=keep,
+    )
+    return card, network.cpu(), done.history
+
+
+def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages) -> str:
+    """Return digits that change with anything that a training goes on from."""
+    digest = hashlib.sha256(fitting.model_dump_json(exclude={"licence", "intended_use", "limits"}).encode())
+    for data in (train, valid):
+        digest.update(np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
+    return digest.hexdigest()
+
+
+def _read_checkpoint(path: Path, identity: str) -> State | None:
+    """Return where an interrupted training of the same thing stood."""
+    import torch
+
+    from survey_ml.learning.training import State
+
+    if not path.is_file():
+        return None
+    try:
+        kept = torch.load(path, weights_only=True)
+        if kept.pop("identity") == identity:
+            return State(**kept)
+    except Exception as error:  # a damaged archive raises anything
+        raise ConfigError(
+            f"{path} cannot be read: {type(error).__name__}", "remove it to train from the beginning"
+        ) from None
+    raise ConfigError(
+        f"{path} is of a training with other images or settings", "remove it, or train in another folder"
+    )
+
+
+def _write_checkpoint(path: Path, identity: str, state: State) -> None:
+    import torch
+
+    aside = path.with_name(f".{path.name}")
+    torch.save({"identity": identity, **vars(state)}, aside)
+    aside.replace(path)
+
+
+def _format_curves(history: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    if history:
+        writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)

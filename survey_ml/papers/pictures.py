@@ -1,0 +1,63 @@
+"""Pictures of reproductions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from survey_ml.papers.trials import Trial
+
+
+def draw_combinations(table: Mapping[tuple[str, str], float], path: Path) -> Path:
+    """Draw the accuracy of each normalisation (row) with each aggregation (column)."""
+    rows, columns = (list(dict.fromkeys(key[axis] for key in table)) for axis in (0, 1))
+    values = np.array([[table.get((row, column), np.nan) for column in columns] for row in rows])
+    figure, axes = _open((1.6 + 1.1 * len(columns), 1.4 + 0.6 * len(rows)))
+    shown = axes.imshow(values, cmap="viridis", vmin=0.5, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("aggregation")
+    axes.set_ylabel("normalisation")
+    for (y, x), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "black" if value > 0.8 else "white"
+            axes.text(x, y, f"{value:.3f}", ha="center", va="center", color=colour)
+    figure.colorbar(shown, label="accuracy, Confident and Uncertain")
+    return _save(figure, path)
+
+
+def draw_groups(shown: Mapping[str, Sequence[Trial]], fitted: float, labels: np.ndarray, path: Path) -> Path:
+    """Draw the validation loss by epoch, and the accuracy, of each group."""
+    figure, (left, right) = _open((9.0, 3.6), 2)
+    for number, (group, trials) in enumerate(shown.items()):
+        for seed, trial in enumerate(trials):
+            epochs = [entry["epoch"] for entry in trial.history]
+            losses = [entry["val_loss"] for entry in trial.history]
+            left.plot(epochs, losses, color=f"C{number}", lw=1.0, label=group if seed == 0 else None)
+        values = [float((t.logits["Confident"].argmax(axis=1) == labels).mean()) for t in trials]
+        right.plot([number] * len(values), values, "o", color=f"C{number}")
+    left.axhline(fitted, color="0.5", ls=":", lw=1.0)
+    left.set(xlabel="epoch", ylabel="validation loss", ylim=(0.0, 1.0))
+    left.legend(frameon=False)
+    right.set_xticks(range(len(shown)), list(shown))
+    right.set(xlabel="group", ylabel="accuracy on Confident test")
+    return _save(figure, path)
+
+
+def _open(size: tuple[float, float], n: int = 1) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, n)
+
+
+def _save(figure: Any, path: Path) -> Path:
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, dpi=150, format="png")
+    aside.replace(path)
+    return path

@@ -1,0 +1,150 @@
+"""Trainings of a reproduction: each is kept when done, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey_ml.labelled import LabelledImages
+from survey_ml.learning.networks import Architecture
+from survey_ml.learning.training import Recipe
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished training.
+
+    Attributes
+    ----------
+    history : list of dict
+        As `survey_ml.learning.training.State.history`.
+    logits : mapping
+        Name of a test set to logits (n, n_classes).
+    weights : int
+        Numbers that were learnt.
+    """
+
+    history: list[dict[str, float]]
+    logits: Mapping[str, NDArray[np.float32]]
+    weights: int
+
+
+def run_trial(
+    name: str,
+    folder: Path,
+    architecture: Architecture,
+    recipe: Recipe,
+    train: LabelledImages,
+    tests: Mapping[str, LabelledImages],
+    *,
+    validation: LabelledImages | None = None,
+    report: Report = lambda text: None,
+) -> Trial:
+    """Train a network and apply it to test sets, or take what an earlier call with the same arguments kept.
+
+    Parameters
+    ----------
+    name : str
+        Shown, and the beginning of file names.
+    folder : Path
+        Where results and checkpoints lie.
+    architecture, recipe
+        What is trained, and how.
+    train, validation : LabelledImages
+    tests : mapping
+        Name to images; looked at once, after the last epoch.
+    report : callable
+        Called with one line of text after every epoch.
+    """
+    import torch
+
+    from survey_ml.learning.networks import AttentionNetwork
+    from survey_ml.learning.training import State, predict_logits, train_network
+
+    key = _identify(architecture, recipe, train, tests, validation)
+    done, checkpoint = folder / f"{name}-{key}.npz", folder / f"{name}-{key}.pt"
+    if done.is_file():
+        return _read(done)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = AttentionNetwork(architecture)
+    state = State(**torch.load(checkpoint, weights_only=True)) if checkpoint.is_file() else None
+
+    def keep(now: State) -> None:
+        aside = checkpoint.with_suffix(".tmp")
+        torch.save(vars(now), aside)
+        aside.replace(checkpoint)
+        last = now.history[-1]
+        loss = last.get("val_loss", last["loss"])
+        report(f"{name}: epoch {now.epoch} of {recipe.epochs}, loss {loss:.3f}, {last['seconds']:.0f} s")
+
+    state = train_network(
+        network,
+        (scale_images(train), train.labels),
+        recipe,
+        validation=None if validation is None else (scale_images(validation), validation.labels),
+        state=state,
+        report=keep,
+    )
+    logits = {what: predict_logits(network, scale_images(images)) for what, images in tests.items()}
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    history = np.array(json.dumps(state.history))
+    aside = done.with_suffix(".tmp")
+    with aside.open("wb") as stream:
+        arrays: dict[str, Any] = {f"logits {k}": v for k, v in logits.items()}
+        np.savez(stream, history=history, weights=weights, **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(done)
+    checkpoint.unlink(missing_ok=True)
+    return _read(done)
+
+
+def scale_images(data: LabelledImages, side: int = 150) -> NDArray[np.float32]:
+    """Return the middle of images as float32 from 0 to 1; shape (n, side, side)."""
+    images = data.images
+    top, left = (max(0, (size - side) // 2) for size in images.shape[1:])
+    images = images[:, top : top + side, left : left + side]
+    scale = np.float32(255.0) if images.dtype == np.uint8 else np.float32(1.0)
+    return np.asarray(images / scale, np.float32)
+
+
+def thin_images(data: LabelledImages, every: int) -> LabelledImages:
+    """Return every n-th image: enough to see that something runs."""
+    return data.take(np.arange(len(data.labels)) % every == 0)
+
+
+def _identify(
+    architecture: Architecture,
+    recipe: Recipe,
+    train: LabelledImages,
+    tests: Mapping[str, LabelledImages],
+    validation: LabelledImages | None,
+) -> str:
+    """Return twelve digits that change with anything that the result depends on."""
+    digest = hashlib.sha256()
+    digest.update(json.dumps([asdict(architecture), asdict(recipe)], sort_keys=True).encode())
+    parts: dict[str, Any] = {"train": train, "validation": validation, **dict(sorted(tests.items()))}
+    for name, data in parts.items():
+        digest.update(name.encode())
+        if data is not None:
+            digest.update(np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _read(path: Path) -> Trial:
+    with np.load(path, allow_pickle=False) as kept:
+        logits = {
+            name.removeprefix("logits "): kept[name] for name in kept.files if name.startswith("logits ")
+        }
+        return Trial(json.loads(str(kept["history"])), logits, int(kept["weights"]))

@@ -1,0 +1,143 @@
+"""Networks: what turning an image changes, what the neighbours in a batch change, and all the choices."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from survey_ml.errors import ConfigError
+from survey_ml.learning.attention import Aggregation, Normalisation, normalise_map
+from survey_ml.learning.baselines import make_lenet, make_tang
+from survey_ml.learning.convolution import FeatureStandard, GroupConvolution, freeze_network
+from survey_ml.learning.groups import parse_group
+from survey_ml.learning.networks import Architecture, AttentionNetwork
+
+SMALL = {"fields": (2, 4, 4, 6), "side": 48}
+
+
+def draw_images(n=4, side=48, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand((n, 1, side, side), generator=generator)
+    return images * (torch.rand(images.shape, generator=generator) > 0.9)
+
+
+def make_network(seed=0, **settings):
+    torch.manual_seed(seed)
+    network = AttentionNetwork(Architecture(2, **{**SMALL, **settings})).eval()
+    for module in network.modules():  # as after training: neither zero nor one
+        if isinstance(module, FeatureStandard):
+            module.mean.normal_()
+            module.variance.uniform_(0.5, 2.0)
+    return network
+
+
+def move(images, number):
+    turned = torch.rot90(images, number % 4, (2, 3))
+    return turned.flip(3) if number >= 4 else turned
+
+
+def measure_change(network, images, numbers=range(8)):
+    with torch.inference_mode():
+        before = network(images)[0].softmax(1)
+        return max(float((network(move(images, k))[0].softmax(1) - before).abs().max()) for k in numbers)
+
+
+@pytest.mark.parametrize(("group", "size"), [("D4", 3), ("D4", 5), ("D8", 5), ("D16", 5)])
+def test_turns_and_reflections_change_nothing(group, size):
+    assert measure_change(make_network(group=group, size=size), draw_images()) < 1e-5
+
+
+@pytest.mark.parametrize("group", ["C4", "C8", "C16"])
+def test_turns_change_nothing_but_reflections_do(group):
+    network = make_network(group=group, size=5)
+    assert measure_change(network, draw_images(), range(4)) < 1e-5
+    assert measure_change(network, draw_images(), [4]) > 1e-4
+
+
+def test_a_plain_network_sees_turns():
+    assert measure_change(make_network(), draw_images()) > 1e-4
+
+
+@pytest.mark.parametrize("side", [47, 50, 60])
+def test_padded_and_cut_images_of_even_difference_are_exact(side):
+    change = measure_change(make_network(group="D4"), draw_images(side=side))
+    # An odd difference cannot be split alike on both sides.
+    assert change < 1e-5 if side % 2 == 0 else change > 1e-6
+
+
+def test_a_side_that_a_pooling_would_cut_is_refused():
+    with pytest.raises(ConfigError, match="halved three times"):
+        AttentionNetwork(Architecture(2, side=50))
+
+
+@pytest.mark.parametrize(
+    "how", list(itertools.product(Normalisation, Aggregation)), ids=lambda h: f"{h[0]}-{h[1]}"
+)
+def test_all_sixteen_choices_run_and_learn_from_every_weight(how):
+    network = make_network(normalisation=how[0], aggregation=how[1])
+    logits, features, attention = network(draw_images())
+    assert logits.shape == (4, 2) and features.shape == (4, 10) and attention.shape == (4, 24, 24)
+    assert float(attention.detach().max()) <= 1.0 + 1e-6
+    logits.square().sum().backward()
+    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().any()]
+    # A softmax does not see a constant, and weights of zero mean take away that of the map.
+    assert set(still) <= {f"gates.{k}.psi.bias" for k in range(3)}
+
+
+@pytest.mark.parametrize("how", Normalisation)
+def test_no_image_depends_on_its_neighbours(how):
+    network, images = make_network(normalisation=how, group="D4"), draw_images(7)
+    with torch.inference_mode():
+        together = network(images)[0].softmax(1)
+        alone = torch.cat([network(image[None])[0] for image in images]).softmax(1)
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+def test_maps_are_normalised_as_they_say():
+    values = torch.randn((3, 1, 5, 6), generator=torch.Generator().manual_seed(1)) * 4.0
+    assert torch.allclose(normalise_map(values, Normalisation.SOFTMAX).sum((2, 3)), torch.ones(3, 1))
+    ranged = normalise_map(values, Normalisation.RANGE).flatten(1)
+    assert torch.allclose(ranged.amin(1), torch.zeros(3)) and torch.allclose(ranged.amax(1), torch.ones(3))
+    standard = normalise_map(values, Normalisation.STANDARD).flatten(1)
+    assert torch.allclose(standard.mean(1), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(standard.var(1, unbiased=False), torch.ones(3), atol=1e-4)
+    for how in Normalisation:
+        assert torch.isfinite(normalise_map(torch.full((2, 1, 4, 4), 3.0), how)).all()
+
+
+def test_the_published_width_has_the_published_number_of_weights():
+    # 101,429 with one norm of two numbers a channel; ours standardises 54 features besides.
+    network = AttentionNetwork(Architecture(2))
+    assert sum(p.numel() for p in network.parameters()) == 101_429 + 2 * 54
+
+
+@pytest.mark.parametrize("group", ["C1", "D4", "C8"])
+def test_frozen_filters_do_the_same(group):
+    network, images = make_network(group=group, size=5), draw_images()
+    with torch.inference_mode():
+        before = network(images)
+    frozen = freeze_network(network)
+    assert not any(isinstance(module, GroupConvolution) for module in frozen.modules())
+    with torch.inference_mode():
+        for one, two in zip(before, frozen(images), strict=True):
+            assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_turning_the_input_turns_and_permutes_the_fields():
+    group = parse_group("C4")
+    layer = GroupConvolution(1, 2, 3, group, lifts=True)
+    image = draw_images(1, 9)
+    with torch.inference_mode():
+        before, after = layer(image), layer(torch.rot90(image, 1, (2, 3)))
+    moved = torch.rot90(before, 1, (2, 3)).reshape(1, 2, 4, 9, 9)
+    after = after.reshape(1, 2, 4, 9, 9)
+    shifts = [k for k in range(4) if torch.allclose(moved.roll(k, 2), after, atol=1e-6)]
+    assert shifts in ([1], [3])
+
+
+@pytest.mark.parametrize("make", [make_tang, make_lenet])
+def test_baselines_classify(make):
+    logits, features, attention = make(Architecture(4, side=144))(draw_images(2, 150))
+    assert logits.shape == (2, 4) and len(features) == 2 and bool((attention == 1).all())
