@@ -6,9 +6,9 @@ The sources of each field are found and measured as a release does, and the stag
 one in the middle to its model: at the catalogue's position, which is the middle of each file, and at the
 position that was found, which is that of the brightest source within 30 arcsec. The published images are
 the middle of the same pixels, clipped and scaled to 8 bits. Correlations are Pearson's over all pixels;
-three published images of 600 are empty, and others may come out empty here: both are counted apart.
+images that are empty have none and are counted apart.
 Found positions differ from the catalogue's, so that such cutouts are those of the published images
-shifted: their correlation is with the shifted image, at the best of whole pixels, and the shift is given.
+shifted: their correlation is over the pixels that both show, and the shift is given.
 With a model that is not there, the cutouts are compared and the labels left out.
 """
 

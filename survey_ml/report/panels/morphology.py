@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
-from survey_ml.report.style import BLUE, GREY, make_figure
+from survey_ml.report.style import BLUE, INK, make_figure
 from survey_ml.validation.completeness import Share
 from survey_ml.validation.labels import Confusion, count_labels, match_objects
 
@@ -86,12 +86,15 @@ def show_morphology(context: Context) -> Panel | None:
 
 
 def _draw_certainty(model: dict[str, Any], label: NDArray[Any], top: NDArray[np.float64]) -> Markup:
+    from matplotlib.ticker import MaxNLocator
+
     classes = model["classes"]
     figure, axes = make_figure(1, len(classes), height=1.9)
     for axis, name in zip(axes, classes, strict=True):
         values = top[label == name]
         axis.hist(values, _EDGES.tolist(), color=BLUE)
         axis.set_title(f"{name} ({len(values)})")
+        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axis.set(xlim=(1.0 / len(classes) - 0.05, 1.0), xlabel="Its probability")
     axes[0].set_ylabel("Sources")
     return draw(figure, "Probability of the class that was given", "Probability of the most probable class.")
@@ -136,7 +139,7 @@ def _draw_matrix(axis: Axes, confusion: Confusion) -> None:
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
     for (i, j), count in np.ndenumerate(counts):
-        axis.text(j, i, f"{count}", ha="center", va="center", color="white" if share[i, j] > 0.6 else GREY)
+        axis.text(j, i, f"{count}", ha="center", va="center", color="white" if share[i, j] > 0.6 else INK)
     axis.set_xticks(range(len(named)), named)
     axis.set_yticks(range(len(confusion.kinds)), confusion.kinds)
     axis.xaxis.tick_top()

@@ -80,7 +80,8 @@ def show_morphology_gallery(context: Context) -> Panel | None:
         render(
             "<p>Left: the cutout, its brightness as an asinh. Right: {{ what }} "
             "Axes are those of the image, in arcsec from the source's pixel.</p>",
-            what="where the model looked (bright: more), with the outline of what it was given."
+            what="where the model looked (bright: more; beyond the square it does not see), with the outline "
+            "of what it was given."
             if looks
             else "what the model was given.",
         )
@@ -94,19 +95,30 @@ def show_morphology_gallery(context: Context) -> Panel | None:
 def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return rows of sources: the most certain of each class, and the most doubtful of all.
 
-    Duplicates and sources with flagged cutouts are left out.
+    Duplicates and sources with flagged cutouts are left out, and of an island only one is shown: the
+    cutouts of the others are nearly the same.
     """
     p = read_probabilities(context, list(classes))
     good = context.is_best & (read_flags(context) == 0) & np.isfinite(p).all(axis=1)
     top = np.where(good, p.max(axis=1, initial=0.0), np.nan)
     label = context.column("sources", "morph_class")
+    place = list(zip(context.column("sources", "field"), context.column("sources", "island_id"), strict=True))
+    taken: set[tuple[Any, Any]] = set()
+
+    def take(rows: NDArray[np.int64], most: int) -> list[int]:
+        found: list[int] = []
+        for row in rows.tolist():
+            if len(found) < most and place[row] not in taken:
+                taken.add(place[row])
+                found.append(row)
+        return found
+
     certain: list[int] = []
     for name in classes:
         rows = np.flatnonzero(good & (label == name))
-        certain += rows[np.argsort(-top[rows], kind="stable")][:_EACH].tolist()
-    rows = np.array([row for row in np.flatnonzero(good) if row not in set(certain)], np.int64)
-    doubtful = rows[np.argsort(top[rows], kind="stable")][:_DOUBTFUL].tolist()
-    return certain, doubtful
+        certain += take(rows[np.argsort(-top[rows], kind="stable")], _EACH)
+    rows = np.flatnonzero(good)
+    return certain, take(rows[np.argsort(top[rows], kind="stable")], _DOUBTFUL)
 
 
 def _look_again(context: Context, model: dict[str, Any], chosen: list[int]) -> dict[int, _Shown]:

@@ -1,4 +1,4 @@
-"""Morphology in a release: the same whatever the tiling, in every table, made again for new weights."""
+"""Morphology in a release: the same classes whatever the tiling, and others with other weights."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def configure(base, core):
 
 
 def test_classes_do_not_depend_on_the_tiling_and_follow_the_weights(tmp_path):
-    write_sky(simulate_sky(Recipe(size=320, seed=4, blank=True), "sky"), tmp_path / "sky.fits")
+    write_sky(simulate_sky(Recipe(size=256, seed=4, blank=True), "sky"), tmp_path / "sky.fits")
     write_model(tmp_path / "trial.safetensors")
     tables = []
-    for core in (320, 80):
+    for core in (256, 64):
         result = run_release(configure(tmp_path, core))
         assert result.exit_code == 0, result
         release = Release.open(tmp_path / f"out{core}")
-        assert len(release.commits(stage="morphology")) == (320 // core) ** 2
+        assert len(release.commits(stage="morphology")) == (256 // core) ** 2
         tables.append((release.catalogue("sources"), release.catalogue("morphology_features")))
     (one, features), (many, other) = tables
-    assert len(one) > 20 and (one["source_id"] == many["source_id"]).all()
+    assert len(one) > 10 and (one["source_id"] == many["source_id"]).all()
     assert (one["morph_class"] == many["morph_class"]).all()
     assert (one["morph_flags"] == many["morph_flags"]).all() and len(set(one["morph_class"])) > 1
     for name in ("morph_p_fri", "morph_p_frii", "morph_p_compact", "morph_p_bent"):
         np.testing.assert_allclose(one[name], many[name], atol=1e-6)
         assert one[name].meta["ucd"] == "stat.probability;src.morph.type"
     np.testing.assert_allclose(features["morph_embedding"], other["morph_embedding"], atol=1e-5)
-    config = configure(tmp_path, 320)
+    config = configure(tmp_path, 256)
     assert run_release(config).done == 0
     write_model(tmp_path / "trial.safetensors", seed=1)
     again = run_release(config)
