@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 LEASE = "lease.json"
 SECONDS = 60.0
 """How long a lease holds that is not renewed."""
+_LONGEST = 86400.0
+"""Seconds that a record may ask for; more is damage."""
 _RENEWALS = 3
 """Renewals in that time: two may fail."""
 _LOOKS = 20
@@ -81,10 +83,19 @@ class Holder:
 
 
 def _decode(data: bytes) -> Holder | None:
+    """Return what a record says; None where it is damaged."""
     try:
-        return Holder(**json.loads(data))
-    except (ValueError, TypeError):
+        holder = Holder(**json.loads(data))
+    except (ValueError, TypeError, RecursionError):
         return None
+    values = asdict(holder)
+    seconds, pid = values.pop("seconds"), values.pop("pid")
+    # A wrong number would end the run, watch for years or ask for a process that cannot be.
+    if type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST:
+        return None
+    if type(pid) is not int or not 0 < pid < 1 << 31:
+        return None
+    return holder if all(isinstance(value, str) for value in values.values()) else None
 
 
 def _now(later: float = 0.0) -> str:
@@ -182,7 +193,7 @@ class Lease:
     """
 
     def __init__(self, medium: Disk | Bucket, seconds: float = SECONDS) -> None:
-        self._medium, self.seconds = medium, seconds
+        self._medium, self.seconds = medium, min(seconds, _LONGEST)
         self.run = uuid.uuid4().hex
         self._started = _now()
         self._born = _look_up(os.getpid())[0]

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from survey_ml.data.lease import LEASE, Guard, Holder, Lease, hold_lease, is_dead, read_holder
+from survey_ml.data.lease import LEASE, Guard, Holder, Lease, _decode, hold_lease, is_dead, read_holder
 from survey_ml.data.store import ReleaseStore
 from survey_ml.data.unreliable import UnreliableProxy
 from survey_ml.errors import LeaseError
@@ -229,3 +229,17 @@ def test_an_outage_longer_than_the_lease_loses_nothing(s3_bucket, s3_server, mon
             lease.check()
             assert read_holder(medium).run == lease.run
             assert proxy.counts["outage"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seconds", None), ("seconds", "60"), ("seconds", 1e9), ("pid", "12"), ("pid", 2**70), ("host", None)],
+)
+def test_a_record_with_odd_values_is_damaged(name: str, value: object) -> None:
+    good = dict.fromkeys(Holder.__dataclass_fields__, "x") | {"pid": 12, "seconds": 60.0}
+    assert _decode(json.dumps(good).encode()) is not None
+    assert _decode(json.dumps(good | {name: value}).encode()) is None
+
+
+def test_a_deeply_nested_record_is_damaged() -> None:
+    assert _decode(b"[" * 100_000) is None
