@@ -71,7 +71,7 @@ class Engine(Section):
     aside and named. No limit when not given."""
     retries: int = Field(3, ge=0)
     """Further attempts after a lost worker or failed read or write; bad data is never retried."""
-    lease_seconds: PositiveFloat = 60.0
+    lease_seconds: float = Field(60.0, gt=0, le=86_400)
     """A run that does not renew its lease for so long may be taken over by another."""
     recycle_mb: PositiveInt | None = None
     """Growth in MB since its first tile after which a Ray worker is replaced, between calls."""
