@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 from cli_release import write_image
 
+from survey_ml.cli.demo import pick_model
 from survey_ml.cli.units import order_stages
 from survey_ml.loader import load_config
 
@@ -443,9 +444,16 @@ def test_the_demo_scores_itself_against_its_truth(call, tmp_path):
     assert whole["completeness"]["n"] > 10
     assert whole["completeness"]["value"] > 0.9
     assert whole["reliability"]["value"] > 0.9
+    classes = first.json["morphology"]
+    assert (classes is not None) == bool(pick_model())
+    if classes is not None:
+        right = sum(row["right"]["k"] for row in classes["kinds"])
+        assert classes["accuracy"]["k"] == right and classes["accuracy"]["n"] >= 1
+        assert sum(sum(row["called"].values()) for row in classes["kinds"]) >= classes["accuracy"]["n"]
     again = call(*args)
     assert again.code == 0, again.err
     assert "against the truth" in again.out
+    assert ("\nclasses by " in again.out) == (classes is not None)
     assert f"{folder}/release/report.html" in again.out
     assert all(row.split()[2] == "0" for row in again.out.splitlines() if row.startswith("extraction"))
 
