@@ -57,7 +57,9 @@ def html(run):
 
 def test_every_section_is_made(html):
     anchors = re.findall(r'<section id="(\w+)">', html)
-    assert anchors == [spec.name for spec in sorted(PANELS, key=lambda spec: spec.order)]
+    wanted = [spec.name for spec in sorted(PANELS, key=lambda spec: spec.order)]
+    # This release has no stage morphology; tests/report/test_morphology_panels.py has one that does.
+    assert anchors == [name for name in wanted if not name.startswith("morphology")]
     assert "could not be made" not in html
 
 
