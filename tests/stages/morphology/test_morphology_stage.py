@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cutouts import make_field
+from test_morphology_cutouts import make_field
 from trial_model import write_model
 
 from survey_ml.engine.keys import describe_field, describe_stage, explain_change, hash_json
