@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_ml.errors import ConfigError
+from survey_ml.labelled import LabelledImages
 
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
@@ -138,3 +139,21 @@ def fit_image(image: NDArray[np.floating], side: int) -> tuple[NDArray[np.float3
         wanted.append(slice(low - first, high - first))
     fitted[tuple(wanted)] = image[tuple(given)]
     return fitted, any(length < side for length in image.shape)
+
+
+def prepare_images(data: LabelledImages, side: int) -> NDArray[np.float32]:
+    """Return labelled images, which count as clipped, as a model wants them.
+
+    Parameters
+    ----------
+    data : LabelledImages
+    side : int
+        Pixels a side.
+
+    Returns
+    -------
+    (n, side, side) ndarray of float32
+        From 0 to 1, cut or padded about the middle.
+    """
+    scale = np.float32(255.0) if data.images.dtype == np.uint8 else np.float32(1.0)
+    return np.stack([fit_image(image, side)[0] / scale for image in data.images])

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -218,11 +218,6 @@ def predict_logits(
             batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size], np.float32))
             found.append(network(batch[:, None].to(device))[0].float().cpu())
     return np.asarray(torch.cat(found).numpy())
-
-
-def describe_recipe(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as plain JSON values."""
-    return {**asdict(recipe), "scales": list(recipe.scales)}
 
 
 def _to_tensors(data: Images) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
-from survey_ml.learning.preprocessing import Preprocessing, fit_image
+from survey_ml.learning.preprocessing import Preprocessing, prepare_images
 from survey_ml.learning.scores import (
     Score,
     count_confusion,
@@ -80,7 +79,6 @@ def fit_model(
     test: LabelledImages | None = None,
     source: str = "",
     device: str = "cpu",
-    commit: str = "",
     progress: Callable[[dict[str, float], int], None] | None = None,
 ) -> Path:
     """Train a model, or go on with an interrupted training in the same folder.
@@ -99,8 +97,6 @@ def fit_model(
         What the images are, for the card.
     device : str
         ``cpu`` or ``cuda``.
-    commit : str
-        Revision of the code, for the card.
     progress : callable
         Called with the last line of the curves and the number of epochs.
 
@@ -134,7 +130,6 @@ def fit_model(
         n=len(train.labels),
         seeds=(fitting.seed,),
         recipe=fitting.model_dump(mode="json", include={"model", "group", "architecture", "recipe"}),
-        commit=commit,
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
     card = card.model_copy(update={"training": held})
@@ -182,12 +177,6 @@ def describe_split(data: LabelledImages, fitting: Fitting) -> str:
         f"{fitting.validation:.0%} of the training sources, by groups on the sky within 30 arcsec, "
         "choose the epoch and the temperature"
     )
-
-
-def prepare_images(data: LabelledImages, side: int) -> NDArray[np.float32]:
-    """Return images as a model wants them: (n, side, side), float32 from 0 to 1."""
-    scale = np.float32(255.0) if data.images.dtype == np.uint8 else np.float32(1.0)
-    return np.stack([fit_image(image, side)[0] / scale for image in data.images])
 
 
 def judge_model(classifier: Classifier, data: LabelledImages, what: str) -> list[Metric]:

@@ -17,12 +17,13 @@ from survey_ml.data.labelled.reading import read_labelled
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.attention import Aggregation, Normalisation
 from survey_ml.learning.networks import Architecture
+from survey_ml.learning.preprocessing import prepare_images
 from survey_ml.learning.scores import measure_accuracy, measure_mean
 from survey_ml.learning.splits import find_most_similar, fold_by_sky
 from survey_ml.learning.training import Recipe
 from survey_ml.papers.pictures import draw_combinations
 from survey_ml.papers.result import Reproduction, Row, make_row
-from survey_ml.papers.trials import Trial, run_trial, scale_images, thin_images
+from survey_ml.papers.trials import SIDE, Trial, run_trial, thin_images
 
 NAME = "bowles2020"
 ARCHITECTURE = Architecture(2, side=112)
@@ -145,7 +146,7 @@ def validate_folds(
 
 def leave_out_alike(train: LabelledImages, test: LabelledImages) -> LabelledImages:
     """Return training images without those that may show a source of the test set."""
-    found, correlation = find_most_similar(scale_images(test), scale_images(train))
+    found, correlation = find_most_similar(prepare_images(test, SIDE), prepare_images(train, SIDE))
     keep = np.ones(len(train.labels), bool)
     keep[found[correlation > ALIKE]] = False
     return train.take(keep)

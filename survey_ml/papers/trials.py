@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.networks import Architecture
+from survey_ml.learning.preprocessing import Preprocessing, prepare_images
 from survey_ml.learning.training import Recipe
 
 Report = Callable[[str], None]
+SIDE = Preprocessing().side
+"""Pixels a side of the images of all papers: 270 arcsec."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,13 @@ def run_trial(
 
     state = train_network(
         network,
-        (scale_images(train), train.labels),
+        (prepare_images(train, SIDE), train.labels),
         recipe,
-        validation=None if validation is None else (scale_images(validation), validation.labels),
+        validation=None if validation is None else (prepare_images(validation, SIDE), validation.labels),
         state=state,
         report=keep,
     )
-    logits = {what: predict_logits(network, scale_images(images)) for what, images in tests.items()}
+    logits = {what: predict_logits(network, prepare_images(images, SIDE)) for what, images in tests.items()}
     weights = sum(parameter.numel() for parameter in network.parameters())
     history = np.array(json.dumps(state.history))
     aside = done.with_suffix(".tmp")
@@ -108,15 +111,6 @@ def run_trial(
     aside.replace(done)
     checkpoint.unlink(missing_ok=True)
     return _read(done)
-
-
-def scale_images(data: LabelledImages, side: int = 150) -> NDArray[np.float32]:
-    """Return the middle of images as float32 from 0 to 1; shape (n, side, side)."""
-    images = data.images
-    top, left = (max(0, (size - side) // 2) for size in images.shape[1:])
-    images = images[:, top : top + side, left : left + side]
-    scale = np.float32(255.0) if images.dtype == np.uint8 else np.float32(1.0)
-    return np.asarray(images / scale, np.float32)
 
 
 def thin_images(data: LabelledImages, every: int) -> LabelledImages:
