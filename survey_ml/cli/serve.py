@@ -30,4 +30,4 @@ def serve(as_json: bool, **options: Any) -> None:
         click.echo("serving; interrupt to end, which also pauses the schedule")
     from survey_ml.engine.operation import serve as serve_deployment
 
-    serve_deployment(prepared)
+    serve_deployment(prepared, found["id"])

@@ -161,16 +161,35 @@ def announce(registration: Registration) -> tuple[Any, dict[str, Any]]:
         return prepared, _describe(api, registration, _apply(prepared))
 
 
-def serve(prepared: Any) -> None:
+def serve(prepared: Any, identifier: str) -> None:
     """Run a deployment in processes of this one, one run at a time, until interrupted.
 
     Its schedule is paused when this ends.
+
+    Parameters
+    ----------
+    prepared, identifier
+        The deployment, and what the server calls it: see `announce`.
     """
     # These stay set: the processes of the runs inherit them.
     os.environ.update({k: v for k, v in {**SETTINGS, **_QUIET}.items() if k not in os.environ})
     from prefect import serve as serve_deployments
 
-    serve_deployments(prepared, print_starting_message=False, limit=1)
+    try:
+        serve_deployments(prepared, print_starting_message=False, limit=1)
+    finally:
+        # Prefect pauses it too, but not when the signal arrives while its loop is busy elsewhere.
+        _pause(identifier)
+
+
+def _pause(identifier: str) -> None:
+    try:
+        PrefectAPI.from_environment().patch(f"/deployments/{identifier}", {"paused": True})
+    except EngineError as error:
+        raise EngineError(
+            f"the schedule is not paused: {error.message}",
+            "its runs will be late; pause it in the pages of Prefect, or serve it again",
+        ) from error
 
 
 def _apply(prepared: Any) -> str:

@@ -1,0 +1,222 @@
+"""The built-in networks, trained again with several seeds, and over folds of their training images.
+
+Run: ``python -m benchmarks.model_seeds [mirabest-d4 ...] [--seeds 5] [--folds 5] [--out model-seeds]``.
+
+One training is that of ``survey-ml train morphology --config benchmarks/models/NAME.yaml --seed N``. What
+is done is kept in the folder, and the same command goes on. Test images are the published ones,
+unchanged, looked at once by each training. Folds are of the training images, by position on the sky: no
+two within 30 arcsec are on both sides. ``--pack`` puts the figures of all seeds into the card of the
+first, which makes the file that is shipped.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.realdata import find_data
+from benchmarks.reporting import Report, make_parser
+from survey_ml.data.labelled.reading import read_labelled
+from survey_ml.labelled import LabelledImages
+from survey_ml.learning.preprocessing import prepare_images
+from survey_ml.learning.scores import measure_accuracy, measure_macro_f1, measure_mean
+from survey_ml.learning.splits import fold_by_sky
+from survey_ml.models.card import Metric
+from survey_ml.models.classifier import load_classifier
+from survey_ml.models.fitting import Fitting, fit_model
+from survey_ml.models.format import read_model, save_model
+
+RECIPES = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A built-in model: what it is trained on, what it is tried on, and its bars."""
+
+    data: str
+    subset: str | None
+    tests: dict[str, str | None]
+    """What a test is called, and the subset whose test images it has."""
+    figure: str
+    bars: dict[str, float]
+    """Bar of the mean over seeds on a test."""
+    source: str
+
+
+MIRABEST = "MiraBest Confident, training batches (Porter & Scaife 2023; Miraghaei & Best 2017; FIRST)"
+FIRSTGALAXY = "firstgalaxydata (Griese et al. 2023; FIRST), training images"
+SUBJECTS = {
+    "mirabest-d4": Subject(
+        "mirabest", "confident",
+        {"MiraBest Confident test": "confident", "MiraBest Confident and Uncertain test": "no-hybrid"},
+        "accuracy",
+        {"MiraBest Confident test": 0.95, "MiraBest Confident and Uncertain test": 0.87}, MIRABEST,
+    ),
+    "mirabest-attention": Subject(
+        "mirabest", "confident",
+        {"MiraBest Confident test": "confident", "MiraBest Confident and Uncertain test": "no-hybrid"},
+        "accuracy",
+        {"MiraBest Confident test": 0.93, "MiraBest Confident and Uncertain test": 0.87}, MIRABEST,
+    ),
+    "firstgalaxy-d4": Subject(
+        "firstgalaxy", None, {"firstgalaxydata test": None}, "macro F1", {"firstgalaxydata test": 0.86},
+        FIRSTGALAXY,
+    ),
+    "firstgalaxy-attention": Subject(
+        "firstgalaxy", None, {"firstgalaxydata test": None}, "macro F1", {"firstgalaxydata test": 0.86},
+        FIRSTGALAXY,
+    ),
+}  # fmt: skip
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = make_parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="built-in models; all unless given")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=0, help="of five, that are trained")
+    parser.add_argument("--epochs", type=int, help="others than the recipe's, to see that it runs")
+    parser.add_argument("--every", type=int, default=1, help="train on every n-th image only")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; all cores unless given")
+    parser.add_argument("--out", type=Path, default=Path("model-seeds"), help="folder of the trainings")
+    parser.add_argument("--pack", action="store_true", help="put the figures into the card of the first seed")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.names) - set(SUBJECTS)):
+        sys.exit(f"no recipe of {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    settings = {"seeds": options.seeds, "folds": options.folds, "every": options.every}
+    report = Report("Seeds and folds of the built-in networks", settings)
+    for name in options.names or SUBJECTS:
+        add_model(report, name, options)
+    return report.finish(options.json)
+
+
+def add_model(report: Report, name: str, options: Any) -> None:
+    """Train all seeds and folds of one model, and add its table and bars."""
+    subject = SUBJECTS[name]
+    if subject.data == "mirabest":
+        find_data()
+    fitting = Fitting.model_validate(yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8")))
+    if options.epochs:
+        fitting = fitting.model_copy(update={"recipe": {**fitting.recipe, "epochs": options.epochs}})
+    images = read_labelled(subject.data, subject.subset)
+    train = thin_images(images.take(images.split != "test"), options.every)
+    tests = {what: read_labelled(subject.data, part, "test") for what, part in subject.tests.items()}
+    folder = options.out / name
+    rows, found = [], []
+    for seed in range(options.seeds):
+        path = train_once(folder / f"seed-{seed}", train, fitting.model_copy(update={"seed": seed}), subject)
+        for what, data in tests.items():
+            row = {"training": f"seed {seed}", "on": what, **judge(path, data)}
+            rows.append(row)
+            print(f"{name} {row}", file=sys.stderr, flush=True)
+    for what in tests:
+        mean = measure_mean([row[subject.figure] for row in rows if row["on"] == what])
+        found.append(
+            Metric(
+                quantity=f"{subject.figure}, mean over seeds", value=mean.value, n=mean.n, data=what,
+                low=mean.low if mean.n > 1 else None, high=mean.high if mean.n > 1 else None,
+            )
+        )  # fmt: skip
+        shown = f"{mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] of {mean.n} seeds"
+        bar = subject.bars[what]
+        report.add_bar(f"{name}: mean {subject.figure}, {what}", shown, f"{bar}", mean.value >= bar)
+    if options.folds:
+        row, metric = validate_folds(folder, train, fitting, subject, options.folds)
+        rows.append(row)
+        found.append(metric)
+    report.add_table(name, rows)
+    if options.pack:
+        pack(folder, fitting, found, options.seeds, tests)
+
+
+def train_once(folder: Path, train: LabelledImages, fitting: Fitting, subject: Subject) -> Path:
+    """Return the model of a training, which is done now unless it was before."""
+    path = folder / f"{fitting.name}.safetensors"
+    if not path.is_file() or (folder / "checkpoint.pt").is_file():
+        fit_model(train, fitting, folder, source=subject.source)
+    return path
+
+
+def judge(path: Path, data: LabelledImages) -> dict[str, Any]:
+    """Return accuracy and macro F1 of a model, with intervals over the images."""
+    classifier = load_classifier(path, "torch")
+    prepared = prepare_images(data, classifier.card.preprocessing.side)
+    predicted = classifier.predict(prepared).probabilities.argmax(axis=1)
+    accuracy = measure_accuracy(predicted, data.labels)
+    macro = measure_macro_f1(predicted, data.labels, len(data.classes))
+    return {
+        "n": accuracy.n,
+        "wrong": int((predicted != data.labels).sum()),
+        "accuracy": accuracy.value,
+        "accuracy 95 %": [accuracy.low, accuracy.high],
+        "macro F1": macro.value,
+        "macro F1 95 %": [macro.low, macro.high],
+    }
+
+
+def validate_folds(
+    folder: Path, train: LabelledImages, fitting: Fitting, subject: Subject, folds: int
+) -> tuple[dict[str, Any], Metric]:
+    """Train on four fifths of the training images and try on the rest, for each of the folds."""
+    number = fold_by_sky(train.ra, train.dec, 5, 0, labels=train.labels)
+    predicted = np.full(len(train.labels), -1)
+    for fold in range(folds):
+        held = number == fold
+        path = train_once(folder / f"fold-{fold}", train.take(~held), fitting, subject)
+        classifier = load_classifier(path, "torch")
+        prepared = prepare_images(train.take(held), classifier.card.preprocessing.side)
+        predicted[held] = classifier.predict(prepared).probabilities.argmax(axis=1)
+    seen = predicted >= 0
+    accuracy = measure_accuracy(predicted[seen], train.labels[seen])
+    macro = measure_macro_f1(predicted[seen], train.labels[seen], len(train.classes))
+    what = f"training images, {folds} of 5 folds by sky position"
+    score = accuracy if subject.figure == "accuracy" else macro
+    row = {
+        "training": f"{folds} folds",
+        "on": what,
+        "n": accuracy.n,
+        "wrong": int((predicted[seen] != train.labels[seen]).sum()),
+        "accuracy": accuracy.value,
+        "accuracy 95 %": [accuracy.low, accuracy.high],
+        "macro F1": macro.value,
+        "macro F1 95 %": [macro.low, macro.high],
+    }
+    metric = Metric(quantity=subject.figure, value=score.value, low=score.low, high=score.high, n=score.n,
+                    data=what)  # fmt: skip
+    return row, metric
+
+
+def pack(
+    folder: Path, fitting: Fitting, found: list[Metric], seeds: int, tests: dict[str, LabelledImages]
+) -> None:
+    """Write the model of the first seed with the figures of all seeds in its card."""
+    from survey_ml.models.fitting import judge_model
+
+    path = folder / "seed-0" / f"{fitting.name}.safetensors"
+    arrays, card, _ = read_model(path)
+    classifier = load_classifier(path, "torch")
+    own = [metric for what, data in tests.items() for metric in judge_model(classifier, data, what)]
+    training = card.training.model_copy(update={"seeds": tuple(range(seeds))})
+    kept = tuple(metric for metric in card.metrics if metric.data == "validation")
+    save_model(
+        folder / path.name, arrays,
+        card.model_copy(update={"training": training, "metrics": (*kept, *own, *found)}),
+    )  # fmt: skip
+
+
+def thin_images(data: LabelledImages, every: int) -> LabelledImages:
+    """Return every n-th image."""
+    return data.take(np.arange(len(data.labels)) % every == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
