@@ -58,6 +58,10 @@ class InputError(SurveyMLError):
     """An input file cannot be used; its field is set aside and the others go on."""
 
 
+class ChangedError(InputError):
+    """An input file was changed while it was read: none of its field can be used."""
+
+
 class StoreError(SurveyMLError):
     """The release store cannot be read or written (full disk, permissions, lost object)."""
 

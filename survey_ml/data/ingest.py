@@ -62,8 +62,8 @@ def make_reader(reader: str, path: str, hdu: str | int | None) -> Reader:
         ) from error
 
 
-def _find_reader(source: Source) -> Reader:
-    """Return the open reader of a source, closing that of another."""
+def _find_reader(source: Source, sha256: str) -> Reader:
+    """Return the open reader of a source and its contents, closing that of another."""
     stamp: tuple[object, ...] = ()
     if "://" not in source.path:
         try:
@@ -74,8 +74,8 @@ def _find_reader(source: Source) -> Reader:
                 "Put the file back.",
                 field=source.field.name,
             ) from error
-        stamp = (state.st_size, state.st_mtime_ns)
-    key = (source.reader, source.path, source.hdu, *stamp)
+        stamp = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+    key = (source.reader, source.path, source.hdu, sha256, *stamp)
     if key not in _open_readers:
         close_readers()
         _open_readers[key] = make_reader(source.reader, source.path, source.hdu)
@@ -88,7 +88,7 @@ def close_readers() -> None:
         _open_readers.popitem()[1].close()
 
 
-def ingest_tile(source: Source, tile: Tile) -> tuple[NDArray[np.float32], dict[str, Any]]:
+def ingest_tile(source: Source, tile: Tile, sha256: str = "") -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Read the core of a tile and count its pixels.
 
     Parameters
@@ -97,6 +97,8 @@ def ingest_tile(source: Source, tile: Tile) -> tuple[NDArray[np.float32], dict[s
         The input.
     tile : Tile
         Whose core is read.
+    sha256 : str
+        Of the file: a reader that was opened for other contents is not used.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def ingest_tile(source: Source, tile: Tile) -> tuple[NDArray[np.float32], dict[s
     """
     window = tile.core.grow(REACH, source.field.shape)
     try:
-        pixels = _find_reader(source).read(window)
+        pixels = _find_reader(source, sha256).read(window)
     except InputError as error:
         close_readers()
         raise InputError(error.message, error.hint, field=source.field.name, tile=tile.name) from error

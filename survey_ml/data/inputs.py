@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from survey_ml.config import Defaults, FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
@@ -18,11 +18,9 @@ from survey_ml.data.failures import describe_failure
 from survey_ml.data.header import ADD_BEAM, ADD_UNIT
 from survey_ml.data.ingest import make_reader
 from survey_ml.data.source import Source
-from survey_ml.errors import InputError, SetAside, SurveyMLError
+from survey_ml.data.store import ReleaseStore
+from survey_ml.errors import ChangedError, InputError, SetAside, SurveyMLError
 from survey_ml.hookspecs import ReaderSpec
-
-if TYPE_CHECKING:
-    from survey_ml.data.store import ReleaseStore
 
 __all__ = ["Source", "find_sources", "hash_input", "name_field"]
 
@@ -196,13 +194,18 @@ def _describe(candidate: Candidate, readers: Sequence[ReaderSpec]) -> Source:
     """Check one header."""
     kind = _choose_reader(candidate.path, readers)
     hdu = candidate.defaults.hdu
+    try:
+        stamp = stamp_file(candidate.path)
+    except OSError as error:
+        failure = describe_failure(error, candidate.path, "read")
+        raise InputError(failure.message, "Put the file back.", field=candidate.name) from error
     reader = make_reader(kind, candidate.path, hdu)
     try:
         field, scale = reader.describe(candidate.defaults, candidate.name)
         notes = tuple(getattr(reader, "notes", ()))
     finally:
         reader.close()
-    return Source(replace(field, name=candidate.name), candidate.path, kind, hdu, scale, notes)
+    return Source(replace(field, name=candidate.name), candidate.path, kind, hdu, scale, notes, stamp)
 
 
 def _choose_reader(path: str, readers: Sequence[ReaderSpec]) -> str:
@@ -269,15 +272,17 @@ def hash_input(source: Source, store: ReleaseStore) -> str:
     Raises
     ------
     InputError
-        When the file cannot be read.
+        When the file cannot be read, or changed since its header was.
     """
     known = store.checksums
     try:
-        stamp = stamp_file(source.path)
+        stamp = source.stamp or stamp_file(source.path)
         held = known.get(source.path)
         if held is not None and {"size": held["size"], "changed": held["changed"]} == stamp:
             return str(held["sha256"])
         digest = digest_file(source.path)
+        if stamp_file(source.path) != stamp:
+            raise _tell_changed(source)
     except OSError as error:
         failure = describe_failure(error, source.path, "read")
         raise InputError(failure.message, "Put the file back.", field=source.field.name) from error
@@ -285,3 +290,61 @@ def hash_input(source: Source, store: ReleaseStore) -> str:
     # A cache: losing it in a crash costs reading the inputs once more.
     store.medium.replace(INPUTS, json.dumps(known, indent=0, sort_keys=True).encode(), durable=False)
     return digest
+
+
+class Unchanged:
+    """Knows which input files are still those that their checksums were taken of.
+
+    Parameters
+    ----------
+    store : ReleaseStore
+        The release, for size and time when the checksums were taken.
+    """
+
+    def __init__(self, store: ReleaseStore) -> None:
+        self._store = store
+        self._known: dict[str, tuple[str, Mapping[str, Any], bool]] = {}
+        """Path to the checksum wanted of a file of some size and time, and whether it has it."""
+
+    def check(self, source: Source, sha256: str) -> None:
+        """Compare a file's size and time with those it had; what it holds, too, if they differ.
+
+        A backup that makes links, or a change of the owner, changes the time of a file only.
+
+        Parameters
+        ----------
+        source : Source
+            The input, some of which was just read.
+        sha256 : str
+            What the file must hold.
+
+        Raises
+        ------
+        ChangedError
+            When it holds something else.
+        OSError
+            When it cannot be read.
+        """
+        stamp = stamp_file(source.path)
+        *asked, good = self._known.get(source.path, ("", {}, False))
+        if asked != [sha256, stamp]:
+            good = self._is_noted(source.path, {**stamp, "sha256": sha256}) or (
+                digest_file(source.path) == sha256 and stamp_file(source.path) == stamp
+            )
+            self._known[source.path] = (sha256, stamp, good)
+        if not good:
+            raise _tell_changed(source)
+
+    def _is_noted(self, path: str, wanted: Mapping[str, Any]) -> bool:
+        if self._store.checksums.get(path) == wanted:
+            return True
+        # It may have been noted since this process opened the release.
+        return ReleaseStore.open(self._store.out).checksums.get(path) == wanted
+
+
+def _tell_changed(source: Source) -> ChangedError:
+    return ChangedError(
+        f"{source.path} was changed while it was read",
+        "Run the same command again when nothing writes to it.",
+        field=source.field.name,
+    )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from survey_ml.field import Field
 
@@ -25,6 +28,8 @@ class Source:
         Factor from the file's unit to Jy/beam.
     notes : tuple of str
         What a user should know, such as a default that the header overruled.
+    stamp : mapping
+        Size and time of the file before its header was read; empty where it is not known. Not stored.
     """
 
     field: Field
@@ -33,3 +38,4 @@ class Source:
     hdu: str | int | None = None
     scale: float = 1.0
     notes: tuple[str, ...] = ()
+    stamp: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -228,7 +228,7 @@ class ReleaseStore:
             "beam": [field.beam.major, field.beam.minor, field.beam.pa],
             "frequency": None if np.isnan(field.frequency) else field.frequency,
             "unit": field.unit,
-            "source": {name: value for name, value in asdict(source).items() if name != "field"},
+            "source": {k: value for k, value in asdict(source).items() if k not in ("field", "stamp")},
         }
         self._put_json(path, _group(attributes))
         self._attributes.pop(field.name, None)

@@ -85,6 +85,8 @@ class Driver:
         self._aside: list[SetAside] = []
         self._failed: dict[Unit, tuple[str, str]] = {}
         self._culprits: dict[Unit, str] = {}
+        self._changed: dict[str, SetAside] = {}
+        """Fields whose input was changed while it was read."""
         self._deferred: dict[Unit, tuple[str, str]] = {}
         """Units that met damage in this round: what needs them waits for the next one."""
         self._counts: Counter[str] = Counter()
@@ -231,6 +233,7 @@ class Driver:
                 jobs = plan.jobs(spec.name)
                 if jobs:
                     self._process_stage(executor, spec, jobs)
+                    self._leave_changed()
                 if self._stopped is not None:
                     return
             if not self._culprits:
@@ -250,6 +253,15 @@ class Driver:
                     unit.reason,
                     extra={"unit": unit.unit},
                 )
+
+    def _leave_changed(self) -> None:
+        """Go on without the fields whose input was changed while it was read.
+
+        What was committed of the file as it was stays: should it come back, it is right.
+        """
+        self.sources = [source for source in self.sources if source.field.name not in self._changed]
+        self._aside.extend(self._changed.values())
+        self._changed.clear()
 
     def work(self, spec: StageSpec) -> StageWork:
         """Return all that a worker must know of a stage of this run."""
@@ -319,6 +331,10 @@ class Driver:
             elif result.outcome == "failed":
                 self._failed[unit] = (result.cause, result.hint)
                 self._warn(unit, result.cause)
+                if result.whole:
+                    self._changed[unit.field] = SetAside(
+                        unit.field, result.cause, result.hint, stage=unit.stage
+                    )
             elif result.outcome == "damaged":
                 assert result.culprit is not None
                 self._culprits[result.culprit] = result.cause

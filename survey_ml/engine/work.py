@@ -98,6 +98,8 @@ class Result:
         Bytes committed now.
     memory, peak : int
         Bytes that the worker held when the unit ended, and at most so far.
+    whole : bool
+        The whole field must be set aside, not this unit alone.
     """
 
     unit: Unit
@@ -112,6 +114,7 @@ class Result:
     written: int = 0
     memory: int = 0
     peak: int = 0
+    whole: bool = False
 
     def set_aside(self) -> SetAside:
         """Describe a unit that was not done."""

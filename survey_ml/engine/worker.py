@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from survey_ml.allowed import find_refusal, operator_list
 from survey_ml.data.commit import Unit, check_commit, read_commit, write_commit
+from survey_ml.data.inputs import Unchanged
 from survey_ml.data.lease import Guard
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
@@ -23,7 +24,7 @@ from survey_ml.engine.memory import peak_memory, resident_memory
 from survey_ml.engine.outputs import check_outputs
 from survey_ml.engine.records import Keeper, Record, capture
 from survey_ml.engine.work import RELEASE, Job, Outcome, Result, StageWork
-from survey_ml.errors import DamagedError, InputError, PluginError, WindowTooSmallError
+from survey_ml.errors import ChangedError, DamagedError, InputError, PluginError, WindowTooSmallError
 from survey_ml.field import Field, Tile, split_tiles
 from survey_ml.graph import INGEST
 from survey_ml.plugins import load_factory
@@ -50,6 +51,7 @@ class Worker:
         self._tiles: dict[tuple[str, int, int], dict[str, Tile]] = {}
         self._declared: set[tuple[str, str]] = set()
         self._guards: dict[str, Guard] = {}
+        self._unchanged = Unchanged(self.store)
         self.place = f"{platform.node()}:{os.getpid()}"
         self.last_records: tuple[Record, ...] = ()
         """Of the unit done last, also where it ended with a signal to end the process."""
@@ -98,7 +100,8 @@ class Worker:
                     return Result(job.unit, "damaged", seconds, error.message, error.hint, culprit)
                 cause, hint = describe(error, work.spec)
                 outcome: Outcome = "stopped" if kind == "final" else "failed"
-                return Result(job.unit, outcome, seconds, cause, hint)
+                whole = isinstance(error, ChangedError)
+                return Result(job.unit, outcome, seconds, cause, hint, whole=whole)
         raise AssertionError("unreachable")
 
     def _do(self, work: StageWork, job: Job, start: float) -> Result:
@@ -112,7 +115,7 @@ class Worker:
         if work.spec.name == INGEST:
             assert tile is not None
             products: tuple[Product, ...] = (*work.spec.writes, Product(INGEST, Kind.SUMMARY))
-            outputs = self._ingest(job.unit, tile, timings)
+            outputs = self._ingest(job, tile, timings)
             arrays, tables, summaries = check_outputs(work.spec.name, products, outputs, tile)
         else:
             products = work.spec.writes
@@ -169,18 +172,26 @@ class Worker:
             return self.tiles(work, job.unit.field)[job.unit.tile]
         return None
 
-    def _ingest(self, unit: Unit, tile: Tile, timings: dict[str, float]) -> dict[str, Any]:
-        from survey_ml.data.ingest import ingest_tile
+    def _ingest(self, job: Job, tile: Tile, timings: dict[str, float]) -> dict[str, Any]:
+        from survey_ml.data.ingest import close_readers, ingest_tile
 
         mark = time.perf_counter()
-        source = self.store.source(unit.field)
+        source = self.store.source(job.unit.field)
         try:
-            image, counts = ingest_tile(source, tile)
+            sha256 = job.made_by["input"]["sha256"]
+            image, counts = ingest_tile(source, tile, sha256)
+            # After the pixels: what is committed is of the file that its key names.
+            self._unchanged.check(source, sha256)
+        except ChangedError:
+            close_readers()
+            raise
         except OSError as error:
             # A file that ends too soon or cannot be opened is bad data, not a passing fault, unless
             # the system says otherwise.
             if error.errno is None:
-                raise InputError(str(error), f"check the file {source.path}", field=unit.field) from error
+                raise InputError(
+                    str(error), f"check the file {source.path}", field=source.field.name
+                ) from error
             raise
         timings["read"] = time.perf_counter() - mark
         return {"image": image, INGEST: counts}

@@ -13,7 +13,7 @@ from small_release import make_config
 from survey_ml.data.ingest import check_field, close_readers, count_pixels, ingest_tile
 from survey_ml.data.inputs import find_sources, hash_input, name_field
 from survey_ml.data.store import ReleaseStore
-from survey_ml.errors import InputError, PluginError
+from survey_ml.errors import ChangedError, InputError, PluginError
 from survey_ml.field import Beam, Field, Window, split_tiles
 from survey_ml.hookspecs import ReaderSpec
 from survey_ml.loader import config_for_images
@@ -358,13 +358,19 @@ def test_an_input_is_hashed_once_and_again_when_it_changes(tmp_path, monkeypatch
         assert hash_input(sources["a"], ReleaseStore.open(store.out)) == first
     path.unlink()
     write_image(path, make_image(seed=5))
+    # With the header of the old file goes its checksum; without, nobody knows what was there.
+    assert hash_input(sources["a"], ReleaseStore.open(store.out)) == first
+    with pytest.raises(ChangedError, match="changed while it was read"):
+        hash_input(sources["a"], ReleaseStore.create(str(tmp_path / "new"), make_config(tmp_path)))
+    sources, _ = find(tmp_path, "a.fits")
     second = hash_input(sources["a"], ReleaseStore.open(store.out))
     assert second == hashlib.sha256(path.read_bytes()).hexdigest() != first
     (tmp_path / "out/inputs.json").write_text("half a li")
     assert hash_input(sources["a"], ReleaseStore.open(store.out)) == second
     path.unlink()
+    (tmp_path / "out/inputs.json").unlink()
     with pytest.raises(InputError, match=r"a\.fits"):
-        hash_input(sources["a"], store)
+        hash_input(sources["a"], ReleaseStore.open(store.out))
 
 
 def test_an_input_replaced_under_its_old_time_is_hashed_again(tmp_path):
@@ -376,4 +382,5 @@ def test_an_input_replaced_under_its_old_time_is_hashed_again(tmp_path):
     write_image(path, make_image(seed=5))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    sources, _ = find(tmp_path, "a.fits")
     assert hash_input(sources["a"], ReleaseStore.open(store.out)) != first
