@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from survey_ml.config import FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
+from survey_ml.data.failures import describe_failure
 from survey_ml.data.inputs import Candidate, digest_file, list_candidates, stamp_file
+from survey_ml.errors import SetAside, StoreError
 from survey_ml.hookspecs import ReaderSpec
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ BLOCK, CARD = 2880, 80
 _PLAIN = (".fits", ".fit")
 _MOST_BLOCKS = 10_000
 """Header blocks read at most: a file whose header never ends is none."""
+_ANSWER = "Check the address in `fields`, and that the store answers."
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,41 @@ class Arrival:
         return FieldOverride(path=path if "://" in path else escape(path), name=self.candidate.name, **given)
 
 
-def find_arrivals(config: LoadedConfig, readers: Sequence[ReaderSpec] = ()) -> dict[str, Arrival]:
-    """Return the images that `fields` matches now, by path; no pixel is read."""
-    found = {}
-    for candidate in list_candidates(config, readers)[0]:
+def find_arrivals(
+    config: LoadedConfig, readers: Sequence[ReaderSpec] = ()
+) -> tuple[dict[str, Arrival], list[SetAside]]:
+    """Find the images that `fields` matches now; no pixel is read.
+
+    Returns
+    -------
+    found : dict of str to Arrival
+        By path.
+    aside : list of SetAside
+        What is there and can be no image. Entries that find nothing are none of these: their images
+        may yet come.
+
+    Raises
+    ------
+    StoreError
+        When a place does not answer. What cannot be seen has not gone: images that were taken there
+        must stay in the release.
+    """
+    listing = list_candidates(config, readers)
+    if listing.unlisted:
+        raise StoreError(listing.unlisted[0].cause, _ANSWER)
+    found: dict[str, Arrival] = {}
+    aside = list(listing.unfit)
+    for candidate in listing.candidates:
         try:
             found[candidate.path] = Arrival(candidate, stamp_file(candidate.path))
-        except OSError:
-            continue  # gone again, or not there yet
-    return found
+        except FileNotFoundError:
+            continue  # gone again, or a link to what is not there yet
+        except Exception as error:
+            failure = describe_failure(error, candidate.path, "look at")
+            if "://" in candidate.path:
+                raise StoreError(failure.message, _ANSWER) from error
+            aside.append(SetAside(candidate.name, failure.message, "Leave it out, or mend the link or path."))
+    return found, aside
 
 
 def is_complete(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from survey_ml.cli.configuration import load
 from survey_ml.data.arrivals import is_complete
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.watch import Watch, watch_release
+from survey_ml.errors import StoreError
 
 
 class Inbox:
@@ -117,6 +119,48 @@ def test_the_command_looks_and_ends(call, inbox, image):
     assert "not whole yet" in answer.err and "half.fits" in answer.err
     assert inbox.store.medium.read("catalogue/levels.parquet")
     assert call("watch", inbox.yaml, "--every", "soon").code == 2
+
+
+def test_what_can_be_no_image_is_named_and_the_rest_processed(call, release, caplog):
+    os.mkfifo(release.parent / "pipe.fits")
+    (release.parent / "loop.fits").symlink_to("loop.fits")
+    (release.parent / "folder").mkdir()
+    text = release.read_text().replace("['*.fits']", "['*.fits', folder, 'later/*.fits']")
+    release.write_text(text)
+    answer = call("watch", release, "--once", "--every", "0.1s")
+    assert answer.code == 1
+    assert "8 units done" not in answer.out and "16 units done" in answer.out
+    for words in ("pipe.fits is a named pipe", "loop.fits: Too many levels", "folder is a folder"):
+        assert caplog.text.count(words) == 1, words
+    assert "later" not in caplog.text, "its images may yet come"
+    caplog.clear()
+    again = call("watch", release, "--once", "--every", "0.1s")
+    assert (again.code, again.out) == (1, "")
+    assert "pipe.fits is a named pipe" in caplog.text
+
+
+def test_images_of_a_place_that_does_not_answer_stay_in_the_release(inbox, image, tmp_path, monkeypatch):
+    inbox.put("east.fits", image(1))
+    text = inbox.yaml.read_text().replace(f"['{inbox.place}/*.fits']", f"['{inbox.place}/*.fits', late.fits]")
+    inbox.yaml.write_text(text)
+    watch = inbox.watch()
+    watch_release(watch, lambda result: None, every=0.01, rounds=2)
+    (inbox.yaml.parent / "late.fits").write_bytes(image(2))
+    # An image comes in one place while the other cannot be listed.
+    with monkeypatch.context() as patch:
+        patch.setattr("survey_ml.data.inputs.glob", _refuse)
+        patch.setattr("survey_ml.data.inputs.open_files", _refuse)
+        for _ in range(3):
+            with pytest.raises(StoreError, match="cannot be listed"):
+                watch.look()
+    assert inbox.taken.keys() == {"east.fits"}
+    assert watch.look() is None
+    assert watch.look().done == 8
+    assert inbox.taken.keys() == {"east.fits", "late.fits"}
+
+
+def _refuse(*given: object, **options: object) -> None:
+    raise TimeoutError("no answer")
 
 
 def test_the_length_of_fits_files(tmp_path):
