@@ -132,7 +132,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
     for record in quarantined:
         stages.setdefault(record["stage"], Counter())["quarantined"] += 1
     totals = count_units(store, about)
-    others = order_stages(stages.keys() - totals.keys(), about["config"]["providers"])
+    others = order_stages(stages.keys() - totals.keys(), about["config"].get("providers", {}))
     columns = ("done", "damaged", "quarantined", "bytes")
     return {
         "name": about["name"],
@@ -179,9 +179,14 @@ def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
 
 def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again."""
-    damaged = []
-    for line in (store.medium.read("SHA256SUMS") or b"").decode().splitlines():
-        digest, _, path = line.partition("  ")
+    from survey_ml.export.checksums import SUMS, read_checksums
+
+    sums, faults = read_checksums(store)
+    damaged = [{"field": "", "stage": "catalogue", "tile": "", "cause": fault} for fault in faults]
+    if faults and repair:
+        # The next run writes it from what is in place.
+        store.medium.remove(SUMS)
+    for path, digest in sums.items():
         found = store.medium.digest(path)
         if found != digest:
             cause = f"{path} {'is missing' if found is None else 'differs from what was written'}"

@@ -13,6 +13,7 @@ from survey_ml.config import FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.inputs import Candidate, digest_file, list_candidates, stamp_file
+from survey_ml.data.stored_json import Kinds, decode_object, has_kinds
 from survey_ml.errors import SetAside, StoreError
 from survey_ml.hookspecs import ReaderSpec
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from survey_ml.data.disk import Disk
 
 TAKEN = "taken.json"
+_ENTRY_KINDS: Kinds = {"stamp": dict, "sha256": str, "field": str}
 BLOCK, CARD = 2880, 80
 _PLAIN = (".fits", ".fit")
 _MOST_BLOCKS = 10_000
@@ -163,11 +165,11 @@ class Manifest:
 
     def __init__(self, medium: Disk | Bucket) -> None:
         self._medium = medium
-        try:
-            found = json.loads(medium.read(TAKEN) or b"{}")
-        except ValueError:
-            found = {}
-        self.entries: dict[str, dict[str, Any]] = found if isinstance(found, dict) else {}
+        found = decode_object(medium.read(TAKEN)) or {}
+        # An image of which it says nothing readable is taken once more, which does nothing twice.
+        self.entries: dict[str, dict[str, Any]] = {
+            path: entry for path, entry in found.items() if has_kinds(entry, _ENTRY_KINDS)
+        }
 
     def knows(self, arrival: Arrival) -> bool:
         """Tell whether an image was seen to in this state."""

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 MARKER = "_COMMIT.json"
 ASIDE = ".tmp-"
 """Prefix of whatever is not yet, or no longer, part of the release."""
+_READ = os.O_RDONLY | os.O_NONBLOCK
+"""A named pipe in the place of a file holds nobody up: it reads as empty."""
 _LOCK_SECONDS = 5.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -160,7 +162,7 @@ class Disk:
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file; None when there is none."""
         try:
-            handle = os.open(self.locate(path), os.O_RDONLY)
+            handle = os.open(self.locate(path), _READ)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -192,7 +194,7 @@ class Disk:
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of a file; None when it is missing."""
         try:
-            with Path(self.locate(path)).open("rb") as file:
+            with os.fdopen(os.open(self.locate(path), _READ), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
 from survey_ml.columns import columns_of, expand_columns, table_names
 from survey_ml.config import ReleaseConfig
@@ -23,7 +24,8 @@ from survey_ml.data.quicklook import (
     measure_block,
     merge_moments,
 )
-from survey_ml.data.store import ReleaseStore
+from survey_ml.data.store import RELEASE, ReleaseStore
+from survey_ml.data.stored_json import decode_object
 from survey_ml.data.tables import from_arrow, read_parquet_bytes
 from survey_ml.errors import StoreError
 from survey_ml.field import Field, Window, split_tiles
@@ -187,7 +189,15 @@ class Release:
     @cached_property
     def config(self) -> ReleaseConfig:
         """The configuration as last run."""
-        return ReleaseConfig.model_validate(self._description["config"])
+        try:
+            return ReleaseConfig.model_validate(self._description["config"])
+        except ValidationError as error:
+            path = self.store.medium.locate(RELEASE)
+            place = ".".join(map(str, ("config", *error.errors()[0]["loc"])))
+            raise StoreError(
+                f"{path} is damaged: {place} is not as survey_ml writes it",
+                "Run the release again with its YAML or images: it is written anew.",
+            ) from None
 
     @property
     def fields(self) -> list[str]:
@@ -197,11 +207,9 @@ class Release:
 
     @cached_property
     def _scope(self) -> dict[str, list[str]] | None:
-        data = self.store.medium.read(SCOPE)
-        try:
-            return None if data is None else json.loads(data)
-        except ValueError:
-            return None
+        scope = decode_object(self.store.medium.read(SCOPE), {"fields": list, "stages": list})
+        named = scope is not None and all(isinstance(n, str) for n in [*scope["fields"], *scope["stages"]])
+        return scope if named else None
 
     def field(self, name: str) -> FieldView:
         """Return a field.

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from survey_ml import __version__
+from survey_ml.data.stored_json import decode_object
 from survey_ml.engine.keys import hash_json, package_versions
 from survey_ml.engine.work import RELEASE
 from survey_ml.errors import SetAside
@@ -33,11 +34,10 @@ _PARTS = {
 
 def is_described(held: bytes | None, crate: Mapping[str, Any]) -> bool:
     """Tell whether a stored crate says the same as a new one, but for when it was written."""
-    try:
-        old = json.loads(held or b"null")
-    except ValueError:
+    old = decode_object(held, {"@graph": list})
+    if old is None or not all(isinstance(entry, dict) for entry in old["@graph"]):
         return False
-    return old is not None and _timeless(old) == _timeless(json.loads(json.dumps(crate)))
+    return _timeless(old) == _timeless(json.loads(json.dumps(crate)))
 
 
 def _timeless(crate: Mapping[str, Any]) -> list[dict[str, Any]]:
