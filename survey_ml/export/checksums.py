@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,17 @@ def read_checksums(store: ReleaseStore) -> tuple[dict[str, str], list[str]]:
         else:
             faults.append(f"line {number} of {SUMS} is no checksum of this release")
     return sums, faults
+
+
+def list_unsummed(store: ReleaseStore, sums: Collection[str]) -> list[str]:
+    """Return the files of the catalogue, sorted, that no checksum vouches for; see `read_checksums`.
+
+    The marker is none of them: it holds checksums, and one that is damaged is written anew.
+    """
+    found = {path for path, _ in store.medium.walk_files(FOLDER)} | {
+        name for name in _ALONE if store.medium.measure([name])[name] is not None
+    }
+    return sorted(found - set(sums) - {f"{FOLDER}/{MARKER}"})
 
 
 def read_marker(store: ReleaseStore) -> dict[str, Any] | None:

@@ -300,6 +300,29 @@ def test_a_damaged_catalogue_is_found_and_written_again(call, release):
     assert call("status", release, "--verify").code == 0
 
 
+def test_verify_says_how_many_files_it_compared_and_which_it_could_not(call, release):
+    assert call("run", release, "--quiet").code == 0
+    out = release.parent / "out"
+    shards = [path for path in out.glob("store.zarr/*/*/c/*/*") if path.is_file()]
+    parts = list(out.glob("units/**/*.parquet"))
+    published = (out / "SHA256SUMS").read_text().splitlines()
+    count = len(shards) + len(parts) + len(published)
+    answer = call("status", release, "--verify")
+    assert f"\n{count} files compared, each with the checksum that was written\n" in answer.out
+    assert "no checksum" not in answer.out
+    (out / "catalogue" / "notes.txt").write_text("by hand")
+    (out / "SHA256SUMS").write_text("\n".join(published[1:]) + "\n")
+    lost = published[0].partition("  ")[2]
+    answer = call("status", release, "--verify")
+    assert answer.code == 0
+    assert f"\n{count - 1} files compared" in answer.out
+    for path in ("catalogue/notes.txt", lost):
+        assert f"\nno checksum, not compared: {path}\n" in answer.out
+    found = call("status", release, "--verify", "--json").json
+    assert found["files_verified"] == count - 1
+    assert found["files_without_checksum"] == sorted(["catalogue/notes.txt", lost])
+
+
 def test_export_writes_what_is_asked_for(call, release):
     assert call("run", release, "--quiet").code == 0
     folder = release.parent / "out" / "catalogue"
