@@ -280,6 +280,42 @@ def test_catalogues_to_compare_with_are_read_before_any_work(
     assert not (release.parent / "out").exists()
 
 
+@pytest.mark.parametrize("place", ["new", "new/and/deep", "old"])
+def test_a_run_that_is_refused_leaves_nothing_behind(call, release, place):
+    base = release.parent
+    (base / "old").mkdir()
+    (base / "old" / "notes.txt").write_text("mine")
+    (base / "text.fits").write_text("no image")
+    out = base / place
+    before = sorted(base.rglob("*"))
+    for command in (
+        ("run", base / "gone.fits", "--out", out),
+        ("run", base / "*.fit", base / "text.fits", "--out", out),
+        ("run", release, "--out", out, "--only", "nothing"),
+        ("run", release, "--out", out, "--set", "export.formats=[papyrus]"),
+        ("run", release, "--out", out, "--set", f"engine.metrics_file={base}/text.fits/metrics"),
+    ):
+        answer = call(*command)
+        assert answer.code == 2 and "hint: " in answer.err, (command, answer.err)
+        assert sorted(base.rglob("*")) == before, command
+    assert call("run", base / "east.fits", base / "text.fits", "--out", out, "--only", "ingest").code == 1
+
+
+def test_what_was_there_before_a_run_that_is_refused_stays(call, release):
+    assert call("run", release, "--quiet").code == 0
+    out = release.parent / "out"
+    before = {
+        path: path.read_bytes() for path in out.rglob("*") if path.is_file() and "logs" not in path.parts
+    }
+    (out / "release.json").unlink()
+    assert call("run", release.parent / "gone.fits", "--out", out).code == 2
+    after = {
+        path: path.read_bytes() for path in out.rglob("*") if path.is_file() and "logs" not in path.parts
+    }
+    assert after == {path: data for path, data in before.items() if path.name != "release.json"}
+    assert "16 were done already" in call("run", release).out
+
+
 def test_what_has_not_run_yet_is_said_to_be_so(call, release):
     for command in ("status", "export", "report"):
         answer = call(command, release)
