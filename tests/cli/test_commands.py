@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from importlib.util import find_spec
 import pytest
 from cli_release import write_image
 
+from survey_ml import Release, __version__
 from survey_ml.cli.demo import pick_model
 from survey_ml.cli.units import order_stages
 from survey_ml.loader import load_config
@@ -357,6 +359,29 @@ def test_verify_says_how_many_files_it_compared_and_which_it_could_not(call, rel
     found = call("status", release, "--verify", "--json").json
     assert found["files_verified"] == count - 1
     assert found["files_without_checksum"] == sorted(["catalogue/notes.txt", lost])
+
+
+def test_what_brought_a_stage_is_in_the_provenance(call, release, level_plugin, monkeypatch):
+    def read_origin(stage):
+        crate = json.loads((release.parent / "out" / "ro-crate-metadata.json").read_text())
+        (step,) = [entry for entry in crate["@graph"] if entry["@id"] == f"#stage-{stage}"]
+        told = {one["name"]: one["value"] for one in step["additionalProperty"]}
+        return told["distribution"], told["distribution_version"]
+
+    assert call("run", release, "--quiet").code == 0
+    page = (release.parent / "out" / "report.html").read_text()
+    assert read_origin("level") == ("plugin-level", "1.0") and "plugin-level 1.0" in page
+    assert read_origin("ingest") == ("survey-ml", __version__) and f"survey-ml {__version__}" in page
+    units = Release.open(release.parent / "out").provenance()["units"]
+    assert {unit["info"]["distribution"] for unit in units} == {"survey-ml", "plugin-level"}
+    # An upgrade that changes no numbers does nothing again, and is not said to have made what it did not.
+    (level_plugin / "plugin_level-1.0.dist-info").rename(level_plugin / "plugin_level-1.1.dist-info")
+    metadata = level_plugin / "plugin_level-1.1.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    monkeypatch.syspath_prepend(str(level_plugin.parent))  # what is installed is looked up once a path
+    sorted((release.parent / "out").glob("units/east/level/*/*/levels.parquet"))[0].unlink()
+    assert call("run", release, "--json").json["done"] == 1
+    assert read_origin("level") == ("plugin-level", "1.0, 1.1")
 
 
 def test_export_writes_what_is_asked_for(call, release):

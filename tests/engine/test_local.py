@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from releases import make_config, read_bytes_of, write_field, write_fields
 
+from survey_ml import __version__
 from survey_ml.data.commit import Unit, list_commits, read_table
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine import worker as worker_module
@@ -294,6 +295,7 @@ def test_catalogue_report_and_crate_are_written_once(release_folder, registry):
     assert properties["units"] == 18
     assert properties["seconds"] > 0
     assert len(properties["keys_sha256"]) == 64
+    assert (properties["distribution"], properties["distribution_version"]) == ("survey-ml", __version__)
     sums = (out / "SHA256SUMS").read_text()
     times = list_times(out)
     assert run_release(config, registry=registry).done == 0
