@@ -26,6 +26,8 @@ from survey_ml.stage import Table
 if TYPE_CHECKING:
     from survey_ml.data.store import ReleaseStore
 
+REPAIR = "survey-ml status OUT --verify --repair takes it away, and the next run makes it again."
+"""A run by itself looks only at what it reads, and finds a changed bit nowhere else."""
 _SEAL = b',"digest":"'
 _QUARANTINE_KINDS: Kinds = {"key": str, "cause": str, "hint": str, "attempts": int}
 
@@ -311,7 +313,7 @@ def read_part(store: ReleaseStore, unit: Unit, name: str, commit: Commit | None 
     sealed = commit.files.get(path)
     if data is None or sealed is None or hashlib.sha256(data).hexdigest() != sealed["sha256"]:
         state = "is missing" if data is None or sealed is None else "differs from what was written"
-        raise DamagedError(f"the table part {path} {state}", "Run the same command again.", **place)
+        raise DamagedError(f"the table part {path} {state}", REPAIR, **place)
     return read_parquet_bytes(data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 
 from survey_ml.columns import columns_of, expand_columns, table_names
 from survey_ml.config import ReleaseConfig
-from survey_ml.data.commit import Commit, Unit, list_commits, read_part, walk_commits
+from survey_ml.data.commit import REPAIR, Commit, Unit, list_commits, read_part, walk_commits
+from survey_ml.data.disk import MARKER
 from survey_ml.data.quicklook import (
     Moments,
     bin_block,
@@ -25,9 +27,9 @@ from survey_ml.data.quicklook import (
     merge_moments,
 )
 from survey_ml.data.store import RELEASE, ReleaseStore
-from survey_ml.data.stored_json import decode_object
+from survey_ml.data.stored_json import decode_object, has_kinds
 from survey_ml.data.tables import from_arrow, read_parquet_bytes
-from survey_ml.errors import StoreError
+from survey_ml.errors import DamagedError, StoreError
 from survey_ml.field import Field, Window, split_tiles
 from survey_ml.stage import Table as Rows
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+CATALOGUE = "catalogue"
+"""Folder of the assembled tables."""
 SCOPE = "scope.json"
 """Names the fields and stages that make up the release as last run."""
 
@@ -295,10 +299,12 @@ class Release:
 
         Raises
         ------
+        DamagedError
+            When the file differs from what was written.
         StoreError
             When no stage has written such a table.
         """
-        data = self.store.medium.read(f"catalogue/{table}.parquet")
+        data = self._read_assembled(f"{table}.parquet")
         if data is not None:
             arrow = read_parquet_bytes(data)
             rows: Rows = from_arrow(arrow)
@@ -312,6 +318,21 @@ class Release:
             )
         words = {field.name: _read_words(field) for field in schema or ()}
         return _describe_rows(table, rows, words, self.name)
+
+    def _read_assembled(self, name: str) -> bytes | None:
+        """Return a file of the catalogue, compared with the marker beside it; None when there is none."""
+        medium, path = self.store.medium, f"{CATALOGUE}/{name}"
+        # Once more: a run may have put another catalogue in place between file and marker.
+        for _ in range(2):
+            data = medium.read(path)
+            marker = decode_object(medium.read(f"{CATALOGUE}/{MARKER}"), {"files": dict}) or {}
+            sealed = marker.get("files", {}).get(name)
+            # Parquet has no checksums of its own: a flipped bit may read as another number.
+            if data is None or not has_kinds(sealed, {"sha256": str}):
+                return data
+            if hashlib.sha256(data).hexdigest() == sealed["sha256"]:
+                return data
+        raise DamagedError(f"{medium.locate(path)} differs from what was written", REPAIR)
 
     def components(self) -> Table:
         """Return the Gaussian components."""

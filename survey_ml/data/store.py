@@ -13,7 +13,7 @@ from zarr.storage import MemoryStore
 
 from survey_ml import __version__
 from survey_ml.data.bucket import Bucket
-from survey_ml.data.commit import Unit, read_commit
+from survey_ml.data.commit import REPAIR, Unit, read_commit
 from survey_ml.data.disk import ASIDE, Disk
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.schema import describe_array, describe_field
@@ -469,7 +469,7 @@ class ReleaseStore:
             except Exception as found:
                 return DamagedError(
                     f"the stored {product!r} differs from its checksum ({found})",
-                    AGAIN,
+                    REPAIR,
                     field=field,
                     tile=f"{row}_{column}",
                     stage=stage,

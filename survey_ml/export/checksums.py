@@ -84,6 +84,11 @@ def is_whole(store: ReleaseStore, marker: dict[str, Any]) -> bool:
     return list(sizes.values()) == [known["size"] for known in marker["files"].values()]
 
 
+def is_sealed(store: ReleaseStore, marker: dict[str, Any], name: str) -> bool:
+    """Tell whether a file of the catalogue has the bytes that it was written with."""
+    return bool(store.medium.digest(f"{FOLDER}/{name}") == marker["files"][name]["sha256"])
+
+
 def list_files(folder: Path) -> list[str]:
     """Return the paths of all files under a folder, relative to it, sorted."""
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

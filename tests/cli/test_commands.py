@@ -14,6 +14,7 @@ from cli_release import write_image
 from survey_ml import Release, __version__
 from survey_ml.cli.demo import pick_model
 from survey_ml.cli.units import order_stages
+from survey_ml.errors import DamagedError
 from survey_ml.loader import load_config
 
 
@@ -336,6 +337,25 @@ def test_a_damaged_catalogue_is_found_and_written_again(call, release):
     assert call("run", release, "--quiet").code == 0
     assert table.read_bytes() == good
     assert call("status", release, "--verify").code == 0
+
+
+def test_a_flipped_bit_in_the_catalogue_is_never_read_as_a_number(call, release):
+    assert call("run", release, "--quiet").code == 0
+    out = release.parent / "out"
+    path = out / "catalogue" / "levels.parquet"
+    good, page = path.read_bytes(), (out / "report.html").read_bytes()
+    for at in range(0, len(good), len(good) // 40):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(DamagedError, match=r"levels\.parquet differs") as caught:
+            Release.open(out).catalogue("levels")
+    assert "--verify --repair" in caught.value.hint
+    # The report is made of the parts then.
+    assert call("report", out).code == 0
+    assert (out / "report.html").read_bytes() == page
+    assert call("status", out, "--verify", "--repair").code == 1
+    assert call("run", release, "--quiet").code == 0
+    assert path.read_bytes() == good
+    assert len(Release.open(out).catalogue("levels")) == 8
 
 
 def test_verify_says_how_many_files_it_compared_and_which_it_could_not(call, release):
