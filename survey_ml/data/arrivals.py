@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from survey_ml.config import FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
-from survey_ml.data.inputs import Candidate, digest_file, list_candidates, stamp_file
+from survey_ml.data.inputs import SUFFIXES, Candidate, digest_file, list_candidates, stamp_file
 from survey_ml.data.stored_json import Kinds, decode_object, has_kinds
 from survey_ml.errors import SetAside, StoreError
 from survey_ml.hookspecs import ReaderSpec
@@ -91,25 +91,36 @@ def find_arrivals(
 
 
 def is_complete(path: str) -> bool:
-    """Tell whether a FITS file has the length that its headers announce.
+    """Tell whether a FITS file is begun and has the length that its headers announce.
 
-    Of compressed files and other formats nothing is known; they count as complete.
+    Where a writer sets the length first, a file is zeros until it is begun. Of the length of compressed
+    files nothing is known, of other formats nothing at all; they count as complete.
     """
-    if not path.lower().endswith(_PLAIN):
+    name = path.lower()
+    if not name.endswith(SUFFIXES):
         return True
     try:
-        return _missing_bytes(path) <= 0
+        return _is_begun(path) and (not name.endswith(_PLAIN) or _missing_bytes(path) <= 0)
     except OSError:
         return False
 
 
-def _missing_bytes(path: str) -> int:
-    """Return how many bytes of the announced ones are not there; padding at the end may lack."""
+def _open(path: str) -> tuple[IO[bytes], int]:
+    """Open a file or object, and return its size with it."""
     if "://" in path:
         files, inner = open_files(path)
-        opened, size = files.open(inner, "rb"), int(files.info(inner)["size"])
-    else:
-        opened, size = Path(path).open("rb"), Path(path).stat().st_size  # noqa: SIM115
+        return files.open(inner, "rb"), int(files.info(inner)["size"])
+    return Path(path).open("rb"), Path(path).stat().st_size
+
+
+def _is_begun(path: str) -> bool:
+    with _open(path)[0] as file:
+        return any(file.read(BLOCK))
+
+
+def _missing_bytes(path: str) -> int:
+    """Return how many bytes of the announced ones are not there; padding at the end may lack."""
+    opened, size = _open(path)
     with opened as file:
         start = 0
         while start < size:

@@ -83,7 +83,9 @@ def _decode_attributes(data: bytes | None) -> dict[str, Any] | None:
     """Return what a field's group says of it; None where it says nothing, or was damaged."""
     attributes = (decode_object(data) or {}).get("attributes")
     known = attributes.get("survey_ml") if isinstance(attributes, dict) else None
-    if not has_kinds(known, _FIELD_KINDS) or not has_kinds(known["source"], _SOURCE_KINDS):
+    if not isinstance(known, dict) or not has_kinds(known, _FIELD_KINDS):
+        return None
+    if not has_kinds(known["source"], _SOURCE_KINDS):
         return None
     sides = [known["core_px"], *known["shape"]]
     whole = len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)

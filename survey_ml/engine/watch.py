@@ -90,7 +90,7 @@ class Watch:
             return False
         if is_complete(path):
             return True
-        self._tell(f"{path} is shorter than its header says; waiting for the rest")
+        self._tell(f"{path} is shorter than its header says, or not begun; waiting for the rest")
         return False
 
     def _tell(self, text: str) -> None:
