@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from survey_ml.cli.group import debug_option
-from survey_ml.cli.output import format_seconds, json_option, json_output
+from survey_ml.cli.output import format_seconds, json_option, json_output, tell_at_terminal
 
 if TYPE_CHECKING:
     from survey_ml.conformance.result import Report
@@ -65,7 +65,8 @@ def check(ctx: click.Context, target: str, timeout: float, settings: tuple[str, 
     from survey_ml.conformance import check_plugin
 
     with json_output(as_json) as emit:
-        report = check_plugin(target, timeout=timeout, settings=settings)
+        tell = (lambda text: None) if as_json else tell_at_terminal
+        report = check_plugin(target, timeout=timeout, settings=settings, tell=tell)
         emit(report.to_dict())
     if not as_json:
         _print(report)

@@ -119,6 +119,12 @@ def shorten_list(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
+def tell_at_terminal(text: str) -> None:
+    """Say what is being done on standard error, where somebody watches; as bars, nothing elsewhere."""
+    if sys.stderr.isatty():
+        click.echo(f"{text} ...", err=True)
+
+
 def print_set_aside(items: Sequence[SetAside]) -> None:
     """Name what was left out, why, and what to do, on standard error; what is alike on one line."""
     groups: dict[tuple[str, str, str], list[SetAside]] = {}

@@ -111,6 +111,8 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
     holder = read_holder(store.medium)
     commits = list_commits(store)
     damaged = []
+    n_verified = 0
+    unsummed: list[str] = []
     stages: dict[str, Counter[str]] = {}
     rows: Counter[str] = Counter()
     for unit, commit in commits.items():
@@ -119,12 +121,15 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         count["damaged" if wrong else "done"] += 1
         count["bytes"] += sum(file["size"] for file in commit.files.values())
         rows.update(commit.tables)
+        n_verified += 0 if wrong else len(commit.files)
         if wrong:
             damaged.append({"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": wrong})
             if repair:
                 remove_commit(store, unit)
     if verify:
-        damaged += _verify_metadata(store, repair) + _verify_catalogue(store, repair)
+        faults, n_catalogue, unsummed = _verify_catalogue(store, repair)
+        damaged += _verify_metadata(store, repair) + faults
+        n_verified += n_catalogue
     quarantined = [
         {"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": record["cause"]}
         for unit, record in list_quarantine(store).items()
@@ -132,7 +137,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
     for record in quarantined:
         stages.setdefault(record["stage"], Counter())["quarantined"] += 1
     totals = count_units(store, about)
-    others = order_stages(stages.keys() - totals.keys(), about["config"]["providers"])
+    others = order_stages(stages.keys() - totals.keys(), about["config"].get("providers", {}))
     columns = ("done", "damaged", "quarantined", "bytes")
     return {
         "name": about["name"],
@@ -145,6 +150,8 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         },
         "rows": dict(sorted(rows.items())),
         "verified": verify,
+        "files_verified": n_verified if verify else 0,
+        "files_without_checksum": unsummed,
         "damaged": damaged,
         "quarantined": quarantined,
         "repaired": repair and bool(damaged),
@@ -177,18 +184,28 @@ def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     return damaged
 
 
-def _verify_catalogue(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
-    """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again."""
-    damaged = []
-    for line in (store.medium.read("SHA256SUMS") or b"").decode().splitlines():
-        digest, _, path = line.partition("  ")
+def _verify_catalogue(store: ReleaseStore, repair: bool) -> tuple[list[dict[str, str]], int, list[str]]:
+    """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again.
+
+    Also returns how many files are as they were written, and those that have no checksum.
+    """
+    from survey_ml.export.checksums import SUMS, list_unsummed, read_checksums
+
+    sums, faults = read_checksums(store)
+    damaged = [{"field": "", "stage": "catalogue", "tile": "", "cause": fault} for fault in faults]
+    if faults and repair:
+        # The next run writes it from what is in place.
+        store.medium.remove(SUMS)
+    n_verified = 0
+    for path, digest in sums.items():
         found = store.medium.digest(path)
+        n_verified += found == digest
         if found != digest:
             cause = f"{path} {'is missing' if found is None else 'differs from what was written'}"
             damaged.append({"field": "", "stage": "catalogue", "tile": "", "cause": cause})
             if repair:
                 store.medium.remove(path)
-    return damaged
+    return damaged, n_verified, list_unsummed(store, sums)
 
 
 def _describe_run(run: LastRun, stages: Mapping[str, Mapping[str, int | None]]) -> str:
@@ -235,5 +252,11 @@ def _print(found: dict[str, Any], verify: bool) -> None:
         click.echo(f"hint: {hint}", err=True)
     if found["quarantined"]:
         click.echo("hint: `survey-ml run ... --retry-quarantined` tries them once more", err=True)
-    if verify and not found["damaged"]:
-        click.echo("\nevery file has the checksum it was written with")
+    if verify:
+        whole = format_count(found["files_verified"], "file")
+        if found["damaged"]:
+            click.echo(f"\n{whole} with the checksum that was written, beside what is damaged")
+        else:
+            click.echo(f"\n{whole} compared, each with the checksum that was written")
+    for path in found["files_without_checksum"]:
+        click.echo(f"no checksum, not compared: {path}")

@@ -65,7 +65,8 @@ def watch(
     watch_release(looker, tell, every=every, once=once)
     for path in looker.waiting:
         click.echo(f"not whole yet: {path}", err=True)
-    ctx.exit(codes[-1])
+    # The engine says of each what it is, once; here it counts as for `run`.
+    ctx.exit(max(codes[-1], 1 if looker.aside else 0))
 
 
 def _name_places(fields: tuple[object, ...]) -> list[str]:

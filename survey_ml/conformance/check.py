@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,13 @@ STAGE_CHECKS = (
 PLUGIN_CHECKS = ("importable", "hooks", "api", "specs", "light_import", "import_cost")
 
 
-def check_plugin(target: str | Path, *, timeout: float = TIMEOUT, settings: Sequence[str] = ()) -> Report:
+def check_plugin(
+    target: str | Path,
+    *,
+    timeout: float = TIMEOUT,
+    settings: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> Report:
     """Check whether a plugin keeps the contract.
 
     It is imported as any start of survey-ml would, and each of its stages is run on a small simulated
@@ -39,6 +45,8 @@ def check_plugin(target: str | Path, *, timeout: float = TIMEOUT, settings: Sequ
         Seconds that one process may take.
     settings : sequence of str
         ``stage.key=value``, for options that have no default.
+    tell : callable
+        Is given what is done next, before each process: some take minutes.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def check_plugin(target: str | Path, *, timeout: float = TIMEOUT, settings: Sequ
     found = find_target(target)
     report = Report(str(target), found.distribution, found.version)
     with tempfile.TemporaryDirectory(prefix="survey-ml-check-", ignore_cleanup_errors=True) as folder:
-        _Checker(found, report, Path(folder).resolve(), timeout, list(settings)).check()
+        _Checker(found, report, Path(folder).resolve(), timeout, list(settings), tell).check()
     report.seconds = time.monotonic() - start
     return report
 
@@ -72,10 +80,16 @@ class _Checker:
     """One distribution being checked."""
 
     def __init__(
-        self, target: Target, report: Report, folder: Path, timeout: float, settings: list[str]
+        self,
+        target: Target,
+        report: Report,
+        folder: Path,
+        timeout: float,
+        settings: list[str],
+        tell: Callable[[str], None],
     ) -> None:
         self.target, self.report, self.folder = target, report, folder
-        self.timeout, self.settings = timeout, settings
+        self.timeout, self.settings, self.tell = timeout, settings, tell
         self.site = folder / "site"
         self.broken: set[str] = set()
         """Stages of this distribution that do not run: what reads them cannot be judged."""
@@ -122,6 +136,7 @@ class _Checker:
 
     def _register(self) -> list[dict[str, Any]]:
         """Import the plugins; return what they announce."""
+        self.tell(f"importing {', '.join(sorted(self.target.plugins))}")
         ended = self._run("register", plugins=dict(self.target.plugins))
         for name in sorted(self.target.plugins):
             about = f"plugin {name}"
@@ -137,6 +152,7 @@ class _Checker:
 
     def _import(self, offer: dict[str, Any]) -> Ended:
         """Import what a spec names."""
+        self.tell(f"importing {offer['kind']} {offer['name']}")
         ended = self._run("factories", offer=offer)
         about = f"{offer['kind']} {offer['name']}"
         if not ended.finished:
@@ -159,15 +175,18 @@ class _Checker:
 
     def _try_stage(self, name: str, about: str, windows: bool) -> None:
         (self.folder / "release").mkdir(exist_ok=True)
+        self.tell(f"{about}: running what comes before it (minutes where survey_ml runs for the first time)")
         ended = self._run("prepare", stage=name, timeout=max(PREPARE_SECONDS, self.timeout))
         error = ended.data("error")
         if error or not ended.finished:
             cause, hint = error or (ended.explain(), "see what comes before it")
             self.report.add(about, "runs", False, cause, hint)
             return
+        self.tell(f"{about}: running it on a small release")
         first = self._run("trial", stage=name)
         ends = [first]
         if (digests := first.data("digests")) is not None:
+            self.tell(f"{about}: running it again in another process")
             second = self._run("repeat", stage=name, seed="4242")
             ends.append(second)
             again = second.data("digests")

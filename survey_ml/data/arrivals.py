@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from survey_ml.config import FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
-from survey_ml.data.inputs import Candidate, digest_file, list_candidates, stamp_file
+from survey_ml.data.failures import describe_failure
+from survey_ml.data.inputs import SUFFIXES, Candidate, digest_file, list_candidates, stamp_file
+from survey_ml.data.stored_json import Kinds, decode_object, has_kinds
+from survey_ml.errors import SetAside, StoreError
 from survey_ml.hookspecs import ReaderSpec
 
 if TYPE_CHECKING:
@@ -19,10 +22,12 @@ if TYPE_CHECKING:
     from survey_ml.data.disk import Disk
 
 TAKEN = "taken.json"
+_ENTRY_KINDS: Kinds = {"stamp": dict, "sha256": str, "field": str}
 BLOCK, CARD = 2880, 80
 _PLAIN = (".fits", ".fit")
 _MOST_BLOCKS = 10_000
 """Header blocks read at most: a file whose header never ends is none."""
+_ANSWER = "Check the address in `fields`, and that the store answers."
 
 
 @dataclass(frozen=True)
@@ -48,37 +53,74 @@ class Arrival:
         return FieldOverride(path=path if "://" in path else escape(path), name=self.candidate.name, **given)
 
 
-def find_arrivals(config: LoadedConfig, readers: Sequence[ReaderSpec] = ()) -> dict[str, Arrival]:
-    """Return the images that `fields` matches now, by path; no pixel is read."""
-    found = {}
-    for candidate in list_candidates(config, readers)[0]:
+def find_arrivals(
+    config: LoadedConfig, readers: Sequence[ReaderSpec] = ()
+) -> tuple[dict[str, Arrival], list[SetAside]]:
+    """Find the images that `fields` matches now; no pixel is read.
+
+    Returns
+    -------
+    found : dict of str to Arrival
+        By path.
+    aside : list of SetAside
+        What is there and can be no image. Entries that find nothing are none of these: their images
+        may yet come.
+
+    Raises
+    ------
+    StoreError
+        When a place does not answer. What cannot be seen has not gone: images that were taken there
+        must stay in the release.
+    """
+    listing = list_candidates(config, readers)
+    if listing.unlisted:
+        raise StoreError(listing.unlisted[0].cause, _ANSWER)
+    found: dict[str, Arrival] = {}
+    aside = list(listing.unfit)
+    for candidate in listing.candidates:
         try:
             found[candidate.path] = Arrival(candidate, stamp_file(candidate.path))
-        except OSError:
-            continue  # gone again, or not there yet
-    return found
+        except FileNotFoundError:
+            continue  # gone again, or a link to what is not there yet
+        except Exception as error:
+            failure = describe_failure(error, candidate.path, "look at")
+            if "://" in candidate.path:
+                raise StoreError(failure.message, _ANSWER) from error
+            aside.append(SetAside(candidate.name, failure.message, "Leave it out, or mend the link or path."))
+    return found, aside
 
 
 def is_complete(path: str) -> bool:
-    """Tell whether a FITS file has the length that its headers announce.
+    """Tell whether a FITS file is begun and has the length that its headers announce.
 
-    Of compressed files and other formats nothing is known; they count as complete.
+    Where a writer sets the length first, a file is zeros until it is begun. Of the length of compressed
+    files nothing is known, of other formats nothing at all; they count as complete.
     """
-    if not path.lower().endswith(_PLAIN):
+    name = path.lower()
+    if not name.endswith(SUFFIXES):
         return True
     try:
-        return _missing_bytes(path) <= 0
+        return _is_begun(path) and (not name.endswith(_PLAIN) or _missing_bytes(path) <= 0)
     except OSError:
         return False
 
 
-def _missing_bytes(path: str) -> int:
-    """Return how many bytes of the announced ones are not there; padding at the end may lack."""
+def _open(path: str) -> tuple[IO[bytes], int]:
+    """Open a file or object, and return its size with it."""
     if "://" in path:
         files, inner = open_files(path)
-        opened, size = files.open(inner, "rb"), int(files.info(inner)["size"])
-    else:
-        opened, size = Path(path).open("rb"), Path(path).stat().st_size  # noqa: SIM115
+        return files.open(inner, "rb"), int(files.info(inner)["size"])
+    return Path(path).open("rb"), Path(path).stat().st_size
+
+
+def _is_begun(path: str) -> bool:
+    with _open(path)[0] as file:
+        return any(file.read(BLOCK))
+
+
+def _missing_bytes(path: str) -> int:
+    """Return how many bytes of the announced ones are not there; padding at the end may lack."""
+    opened, size = _open(path)
     with opened as file:
         start = 0
         while start < size:
@@ -134,11 +176,11 @@ class Manifest:
 
     def __init__(self, medium: Disk | Bucket) -> None:
         self._medium = medium
-        try:
-            found = json.loads(medium.read(TAKEN) or b"{}")
-        except ValueError:
-            found = {}
-        self.entries: dict[str, dict[str, Any]] = found if isinstance(found, dict) else {}
+        found = decode_object(medium.read(TAKEN)) or {}
+        # An image of which it says nothing readable is taken once more, which does nothing twice.
+        self.entries: dict[str, dict[str, Any]] = {
+            path: entry for path, entry in found.items() if has_kinds(entry, _ENTRY_KINDS)
+        }
 
     def knows(self, arrival: Arrival) -> bool:
         """Tell whether an image was seen to in this state."""

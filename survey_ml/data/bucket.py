@@ -88,6 +88,9 @@ class Bucket:
         self.replace(".probe", b"survey_ml")
         self.remove(".probe")
 
+    def retract(self) -> None:
+        """Do nothing: a prefix that holds no object is none."""
+
     def greet(self) -> None:
         """Look whether the store answers, once; it is not waited for as long as in the midst of work.
 

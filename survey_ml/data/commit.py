@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from survey_ml.columns import columns_written
 from survey_ml.data.disk import ASIDE, MARKER
 from survey_ml.data.shards import encode_shard
+from survey_ml.data.stored_json import Kinds, decode_object, has_kinds
 from survey_ml.data.tables import from_arrow, read_parquet_bytes, to_arrow, write_parquet_bytes
 from survey_ml.errors import DamagedError, PluginError, StoreError
 from survey_ml.field import Tile
@@ -26,7 +26,10 @@ from survey_ml.stage import Table
 if TYPE_CHECKING:
     from survey_ml.data.store import ReleaseStore
 
+REPAIR = "survey-ml status OUT --verify --repair takes it away, and the next run makes it again."
+"""A run by itself looks only at what it reads, and finds a changed bit nowhere else."""
 _SEAL = b',"digest":"'
+_QUARANTINE_KINDS: Kinds = {"key": str, "cause": str, "hint": str, "attempts": int}
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -106,7 +109,9 @@ def _decode(data: bytes) -> Commit | None:
     body, seal, tail = data.rpartition(_SEAL)
     if not seal or hashlib.sha256(body + b"}").hexdigest().encode() + b'"}\n' != tail:
         return None
-    values = json.loads(body + b"}")
+    values = decode_object(body + b"}", {"unit": dict, "key": str})
+    if values is None or not has_kinds(values["unit"], {"field": str, "stage": str, "tile": str}):
+        return None
     unit = values["unit"]
     # The same few names in every marker: of many markers each is kept once.
     values["unit"] = Unit(intern(unit["field"]), intern(unit["stage"]), intern(unit["tile"]))
@@ -308,7 +313,7 @@ def read_part(store: ReleaseStore, unit: Unit, name: str, commit: Commit | None 
     sealed = commit.files.get(path)
     if data is None or sealed is None or hashlib.sha256(data).hexdigest() != sealed["sha256"]:
         state = "is missing" if data is None or sealed is None else "differs from what was written"
-        raise DamagedError(f"the table part {path} {state}", "Run the same command again.", **place)
+        raise DamagedError(f"the table part {path} {state}", REPAIR, **place)
     return read_parquet_bytes(data)
 
 
@@ -339,12 +344,11 @@ def list_quarantine(store: ReleaseStore) -> dict[Unit, dict[str, Any]]:
                 if name.startswith(ASIDE) or not name.endswith(".json"):
                     continue
                 data = medium.read(f"quarantine/{field_name}/{stage}/{name}")
+                record = decode_object(data, _QUARANTINE_KINDS)
                 # A record that cannot be read forbids nothing: the unit is tried again.
-                with contextlib.suppress(ValueError, TypeError, KeyError):
-                    record = json.loads(data or b"")
-                    found[Unit(field_name, stage, name.removesuffix(".json"))] = {
-                        name: record[name] for name in ("key", "cause", "hint", "attempts")
-                    }
+                if record is not None:
+                    unit = Unit(field_name, stage, name.removesuffix(".json"))
+                    found[unit] = {name: record[name] for name in _QUARANTINE_KINDS}
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_ml.data.labelled.product import read_cutout_file
+from survey_ml.data.packing import require_regular
 from survey_ml.data.planes import read_plane_image
 from survey_ml.data.png import LARGEST, read_png
 from survey_ml.errors import InputError
@@ -107,7 +108,7 @@ def read_single(path: Path) -> Cutout:
 
 
 def _read_folder(folder: Path) -> Iterator[Cutout | UnreadableCutout]:
-    files = sorted(file for file in folder.rglob("*") if _find_ending(file) and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if _find_ending(file) and not file.is_dir())
     if not files:
         yield UnreadableCutout(
             str(folder), f"the folder {folder} has no images", f"Give files that end in {', '.join(ENDINGS)}."
@@ -139,6 +140,7 @@ def _read_file(path: Path) -> Iterator[Cutout]:
     ending = _find_ending(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", "Check the path.")
+    require_regular(path)
     if ending in FITS:
         plane = read_plane_image(path)
         yield _make_cutout(path, 0, plane.image, plane.pixel_arcsec, plane.beam_arcsec)

@@ -1,6 +1,6 @@
 """A release on a file system: whole files only, in an order that survives a crash at any point."""
 
-# ruff: noqa: PTH102, PTH104, PTH108, PTH110, PTH112, PTH113, PTH116, PTH120, PTH208
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH110, PTH112, PTH113, PTH116, PTH120, PTH208
 # Plain strings: this runs some twenty times a tile, and Path objects cost more than the calls.
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 MARKER = "_COMMIT.json"
 ASIDE = ".tmp-"
 """Prefix of whatever is not yet, or no longer, part of the release."""
+_READ = os.O_RDONLY | os.O_NONBLOCK
+"""A named pipe in the place of a file holds nobody up: it reads as empty."""
 _LOCK_SECONDS = 5.0
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -44,14 +46,16 @@ def _sync_folder(path: str) -> None:
         os.close(handle)
 
 
-def _make_folder(path: str) -> None:
-    """Create a folder and make each new name on the way durable."""
-    for parent in _make_names(path):
-        _sync_folder(parent)
+def _make_folder(path: str) -> list[str]:
+    """Create a folder, make each new name on the way durable, and return the folders that are new."""
+    made = _make_names(path)
+    for folder in made:
+        _sync_folder(os.path.dirname(folder))
+    return made
 
 
 def _make_names(path: str) -> list[str]:
-    """Create a folder and return the folders in which a name is new; they are not durable yet."""
+    """Create a folder and return the folders that are new, outermost first; not durable yet."""
     missing = []
     while not os.path.isdir(path):
         missing.append(path)
@@ -59,7 +63,7 @@ def _make_names(path: str) -> list[str]:
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
-    return [os.path.dirname(folder) for folder in reversed(missing)]
+    return missing[::-1]
 
 
 def _write_file(path: str, data: bytes) -> None:
@@ -131,6 +135,8 @@ class Disk:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._made: list[str] = []
+        """Folders that `prepare` had to make, outermost first."""
 
     def locate(self, path: str) -> str:
         """Return the absolute path."""
@@ -147,12 +153,20 @@ class Disk:
         try:
             if os.path.exists(self.root) and not os.path.isdir(self.root):
                 raise StoreError(f"{self.root} is a file, not a folder", "Choose another `out`.")
-            _make_folder(self.root)
+            self._made += _make_folder(self.root)
             probe = self.locate(f"{ASIDE}{uuid.uuid4().hex}")
             _write_file(probe, b"survey_ml")
             os.unlink(probe)
         except OSError as error:
             raise describe_failure(error, self.root) from error
+
+    def retract(self) -> None:
+        """Take away the folders that `prepare` made, as far as nothing is in them."""
+        while self._made:
+            try:
+                os.rmdir(self._made.pop())
+            except OSError:
+                self._made.clear()
 
     def greet(self) -> None:
         """Do nothing: a folder answers at once."""
@@ -160,7 +174,7 @@ class Disk:
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file; None when there is none."""
         try:
-            handle = os.open(self.locate(path), os.O_RDONLY)
+            handle = os.open(self.locate(path), _READ)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -192,7 +206,7 @@ class Disk:
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of a file; None when it is missing."""
         try:
-            with Path(self.locate(path)).open("rb") as file:
+            with os.fdopen(os.open(self.locate(path), _READ), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
@@ -358,13 +372,13 @@ class Disk:
         handles: list[int] = []
         doing = aside
         try:
-            named = {*_make_names(place), aside}
+            named = {*map(os.path.dirname, _make_names(place)), aside}
             os.mkdir(aside)
             for path, data in shards.items():
                 target = self.locate(path)
                 array, _, chunk = target.rpartition("/c/")
                 doing = target.rpartition("/")[0]
-                named.update(_make_names(doing))
+                named.update(map(os.path.dirname, _make_names(doing)))
                 doing = waiting[target] = f"{array}/{ASIDE}{token}-{chunk.replace('/', '.')}"
                 handles.append(_write_open(doing, data))
             for name, data in [*parts.items(), (MARKER, marker)]:

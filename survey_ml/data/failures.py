@@ -33,6 +33,10 @@ def describe_failure(error: BaseException, path: object, doing: str = "write") -
         hint = "Free space there (or raise the quota), then run the same command again: it goes on."
     elif number in _REFUSED or isinstance(error, PermissionError):
         hint = "Choose another `out`, or give yourself write permission on that folder."
+    elif number == errno.EISDIR:
+        hint = (
+            f"Remove the folder {path}: a file of this name belongs there. Then run the same command again."
+        )
     elif number in _NOWHERE:
         hint = "Check that the path of `out` exists and is a folder, then run the same command again."
     else:

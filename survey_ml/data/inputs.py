@@ -17,6 +17,7 @@ from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.header import ADD_BEAM, ADD_UNIT
 from survey_ml.data.ingest import make_reader
+from survey_ml.data.packing import require_regular
 from survey_ml.data.source import Source
 from survey_ml.data.store import ReleaseStore
 from survey_ml.errors import ChangedError, InputError, SetAside, SurveyMLError
@@ -53,6 +54,28 @@ class Candidate:
     path: str
     name: str
     defaults: Defaults
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the entries of `fields` find.
+
+    Attributes
+    ----------
+    candidates : list of Candidate
+        Images by their names, sorted by path.
+    absent : list of SetAside
+        Entries that find nothing, which may yet come.
+    unlisted : list of SetAside
+        Entries whose place did not answer: what is there is not known.
+    unfit : list of SetAside
+        What is there and can be no image.
+    """
+
+    candidates: list[Candidate]
+    absent: list[SetAside]
+    unlisted: list[SetAside]
+    unfit: list[SetAside]
 
 
 def name_field(path: str, suffixes: Sequence[str] = SUFFIXES) -> str:
@@ -95,9 +118,10 @@ def find_sources(
     aside : list of SetAside
         What cannot be used, and why.
     """
-    candidates, aside = list_candidates(config, readers)
+    listing = list_candidates(config, readers)
+    aside = [*listing.absent, *listing.unlisted, *listing.unfit]
     sources: list[Source] = []
-    for candidate in candidates:
+    for candidate in listing.candidates:
         try:
             sources.append(_describe(candidate, readers))
         except SurveyMLError as error:
@@ -116,14 +140,14 @@ def find_sources(
     return sources, [replace(item, hint=_WITHOUT_YAML.get(item.hint, item.hint)) for item in aside]
 
 
-def list_candidates(
-    config: LoadedConfig, readers: Sequence[ReaderSpec]
-) -> tuple[list[Candidate], list[SetAside]]:
+def list_candidates(config: LoadedConfig, readers: Sequence[ReaderSpec]) -> Listing:
     """Expand globs; an entry of its own wins over a glob that finds the same file."""
     suffixes = [*SUFFIXES, *(suffix for reader in readers for suffix in reader.suffixes)]
     named: dict[str, Candidate] = {}
     seen: set[str] = set()
-    aside: list[SetAside] = []
+    absent: list[SetAside] = []
+    unlisted: list[SetAside] = []
+    unfit: list[SetAside] = []
     entries = sorted(config.release.fields, key=lambda entry: isinstance(entry, str))
     for entry in entries:
         override = FieldOverride(path=entry) if isinstance(entry, str) else entry
@@ -131,13 +155,17 @@ def list_candidates(
         try:
             paths = _expand(override.path, config.base)
         except Exception as error:
-            aside.append(SetAside(override.path, f"{override.path} cannot be listed: {error}"))
+            unlisted.append(SetAside(override.path, f"{override.path} cannot be listed: {error}"))
             continue
         if not paths:
-            aside.append(_tell_missing(override.path, config.base))
+            folder = _find_folder(override.path, config.base)
+            if folder:
+                unfit.append(_tell_folder(folder))
+            else:
+                absent.append(_tell_missing(override.path))
         if override.name is not None and len(paths) > 1:
             cause = f"{override.path} names {len(paths)} files, but one field"
-            aside.append(SetAside(override.name, cause, "Give the name with the path of one file."))
+            unfit.append(SetAside(override.name, cause, "Give the name with the path of one file."))
             continue
         for path in paths:
             # The same file under several names is one field, named after the first.
@@ -145,20 +173,30 @@ def list_candidates(
             if real in seen:
                 continue
             seen.add(real)
+            name = path
             try:
                 name = name_field(override.name or path, () if override.name else suffixes)
+                require_regular(path)
             except InputError as error:
-                aside.append(SetAside.from_error(error, field=path))
+                unfit.append(SetAside.from_error(error, field=name))
                 continue
             named[path] = Candidate(path, name, defaults)
-    return [named[path] for path in sorted(named)], aside
+    return Listing([named[path] for path in sorted(named)], absent, unlisted, unfit)
 
 
-def _tell_missing(pattern: str, base: Path) -> SetAside:
+def _find_folder(pattern: str, base: Path) -> str:
+    """Return the folder that a path names instead of images; empty when it names none."""
+    plain = _ESCAPED.sub(r"\1", pattern)
+    return plain if "://" not in pattern and (base / Path(plain).expanduser()).is_dir() else ""
+
+
+def _tell_folder(folder: str) -> SetAside:
+    return SetAside(folder, f"{folder} is a folder", f"Name its images: {folder.rstrip('/')}/*.fits")
+
+
+def _tell_missing(pattern: str) -> SetAside:
     """Say why a pattern or path names no image."""
     plain = _ESCAPED.sub(r"\1", pattern)
-    if "://" not in pattern and (base / Path(plain).expanduser()).is_dir():
-        return SetAside(plain, f"{plain} is a folder", f"Name its images: {plain.rstrip('/')}/*.fits")
     if has_magic(_ESCAPED.sub("", pattern)):
         return SetAside(plain, f"no file matches {plain}", _CORRECT)
     # A pattern that came quoted to the command line was taken as a name.
@@ -185,7 +223,8 @@ def _expand(pattern: str, base: Path) -> list[str]:
         return sorted(files.unstrip_protocol(found) for found in files.glob(path))
     full = str(base / Path(pattern).expanduser())
     # A file whose name holds brackets is that file before it is a pattern.
-    found = [full] if Path(full).is_file() else glob(full, recursive=True)  # noqa: PTH207
+    is_file = Path(full).exists() and not Path(full).is_dir()
+    found = [full] if is_file else glob(full, recursive=True)  # noqa: PTH207
     # A link keeps its name: that is what the user chose.
     return sorted({os.path.abspath(path) for path in found if not Path(path).is_dir()})  # noqa: PTH100
 

@@ -14,10 +14,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from survey_ml.data.stored_json import Kinds, decode_object
 from survey_ml.errors import LeaseError, StoreError
 
 if TYPE_CHECKING:
@@ -82,20 +83,21 @@ class Holder:
         return json.dumps(asdict(self), indent=1).encode()
 
 
+_KINDS: Kinds = {
+    **{each.name: str for each in fields(Holder)},
+    "pid": int,
+    "seconds": (int, float),
+}
+
+
 def _decode(data: bytes) -> Holder | None:
     """Return what a record says; None where it is damaged."""
-    try:
-        holder = Holder(**json.loads(data))
-    except (ValueError, TypeError, RecursionError):
+    values = decode_object(data, _KINDS)
+    if values is None or values.keys() != _KINDS.keys():
         return None
-    values = asdict(holder)
-    seconds, pid = values.pop("seconds"), values.pop("pid")
     # A wrong number would end the run, watch for years or ask for a process that cannot be.
-    if type(seconds) not in (int, float) or not 0 < seconds <= _LONGEST:
-        return None
-    if type(pid) is not int or not 0 < pid < 1 << 31:
-        return None
-    return holder if all(isinstance(value, str) for value in values.values()) else None
+    sane = 0 < values["seconds"] <= _LONGEST and 0 < values["pid"] < 1 << 31
+    return Holder(**values) if sane else None
 
 
 def _now(later: float = 0.0) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,36 @@ PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 """How files of other compressions begin; FITS libraries would unpack some, but not by window."""
+
+
+_KINDS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Make sure that a path, after following links, is not something that opening waits on for ever.
+
+    Of URLs, and of what is not there or may not be looked at, nothing is said: opening it will.
+
+    Raises
+    ------
+    InputError
+        When it is a named pipe, a socket, a device or a folder.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "special file")
+        raise InputError(
+            f"{path} is a {kind}, not a regular file", "Leave it out, or give the path of an image file."
+        )
 
 
 @contextmanager
@@ -42,8 +74,7 @@ def is_gzipped(path: str) -> bool:
         When it is not there, may not be read, is no regular file, or is packed in another way.
     """
     try:
-        if "://" not in path and Path(path).exists() and not Path(path).is_file():
-            raise InputError(f"{path} is not a regular file", "Give the path of a FITS image.")
+        require_regular(path)
         with open_raw(path) as file:
             start = file.read(8)
     except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import ValidationError
 
 from survey_ml.columns import columns_of, expand_columns, table_names
 from survey_ml.config import ReleaseConfig
-from survey_ml.data.commit import Commit, Unit, list_commits, read_part, walk_commits
+from survey_ml.data.commit import REPAIR, Commit, Unit, list_commits, read_part, walk_commits
+from survey_ml.data.disk import MARKER
 from survey_ml.data.quicklook import (
     Moments,
     bin_block,
@@ -23,9 +26,10 @@ from survey_ml.data.quicklook import (
     measure_block,
     merge_moments,
 )
-from survey_ml.data.store import ReleaseStore
+from survey_ml.data.store import RELEASE, ReleaseStore
+from survey_ml.data.stored_json import decode_object, has_kinds
 from survey_ml.data.tables import from_arrow, read_parquet_bytes
-from survey_ml.errors import StoreError
+from survey_ml.errors import DamagedError, StoreError
 from survey_ml.field import Field, Window, split_tiles
 from survey_ml.stage import Table as Rows
 
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+CATALOGUE = "catalogue"
+"""Folder of the assembled tables."""
 SCOPE = "scope.json"
 """Names the fields and stages that make up the release as last run."""
 
@@ -187,7 +193,15 @@ class Release:
     @cached_property
     def config(self) -> ReleaseConfig:
         """The configuration as last run."""
-        return ReleaseConfig.model_validate(self._description["config"])
+        try:
+            return ReleaseConfig.model_validate(self._description["config"])
+        except ValidationError as error:
+            path = self.store.medium.locate(RELEASE)
+            place = ".".join(map(str, ("config", *error.errors()[0]["loc"])))
+            raise StoreError(
+                f"{path} is damaged: {place} is not as survey_ml writes it",
+                "Run the release again with its YAML or images: it is written anew.",
+            ) from None
 
     @property
     def fields(self) -> list[str]:
@@ -197,11 +211,9 @@ class Release:
 
     @cached_property
     def _scope(self) -> dict[str, list[str]] | None:
-        data = self.store.medium.read(SCOPE)
-        try:
-            return None if data is None else json.loads(data)
-        except ValueError:
-            return None
+        scope = decode_object(self.store.medium.read(SCOPE), {"fields": list, "stages": list})
+        named = scope is not None and all(isinstance(n, str) for n in [*scope["fields"], *scope["stages"]])
+        return scope if named else None
 
     def field(self, name: str) -> FieldView:
         """Return a field.
@@ -287,10 +299,12 @@ class Release:
 
         Raises
         ------
+        DamagedError
+            When the file differs from what was written.
         StoreError
             When no stage has written such a table.
         """
-        data = self.store.medium.read(f"catalogue/{table}.parquet")
+        data = self._read_assembled(f"{table}.parquet")
         if data is not None:
             arrow = read_parquet_bytes(data)
             rows: Rows = from_arrow(arrow)
@@ -304,6 +318,21 @@ class Release:
             )
         words = {field.name: _read_words(field) for field in schema or ()}
         return _describe_rows(table, rows, words, self.name)
+
+    def _read_assembled(self, name: str) -> bytes | None:
+        """Return a file of the catalogue, compared with the marker beside it; None when there is none."""
+        medium, path = self.store.medium, f"{CATALOGUE}/{name}"
+        # Once more: a run may have put another catalogue in place between file and marker.
+        for _ in range(2):
+            data = medium.read(path)
+            marker = decode_object(medium.read(f"{CATALOGUE}/{MARKER}"), {"files": dict}) or {}
+            sealed = marker.get("files", {}).get(name)
+            # Parquet has no checksums of its own: a flipped bit may read as another number.
+            if data is None or not has_kinds(sealed, {"sha256": str}):
+                return data
+            if hashlib.sha256(data).hexdigest() == sealed["sha256"]:
+                return data
+        raise DamagedError(f"{medium.locate(path)} differs from what was written", REPAIR)
 
     def components(self) -> Table:
         """Return the Gaussian components."""

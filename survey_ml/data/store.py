@@ -13,12 +13,13 @@ from zarr.storage import MemoryStore
 
 from survey_ml import __version__
 from survey_ml.data.bucket import Bucket
-from survey_ml.data.commit import Unit, read_commit
+from survey_ml.data.commit import REPAIR, Unit, read_commit
 from survey_ml.data.disk import ASIDE, Disk
 from survey_ml.data.failures import describe_failure
 from survey_ml.data.schema import describe_array, describe_field
 from survey_ml.data.shards import Layout, create_array, read_shard, use_one_core
 from survey_ml.data.source import Source
+from survey_ml.data.stored_json import Kinds, decode_object, has_kinds
 from survey_ml.errors import ConfigError, DamagedError, StoreError
 from survey_ml.field import Beam, Field, Window
 from survey_ml.products import Kind, Product
@@ -57,21 +58,39 @@ class StoredArray:
         return self.store.read(self.field, self.product, Window(y0, max(y0, y1), x0, max(x0, x1)))
 
 
-def _decode(data: bytes) -> dict[str, Any]:
-    """Read a JSON object; empty where the bytes hold none."""
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+_RELEASE_KINDS: Kinds = {"name": str, "config": dict, "source": str, "base": str}
+_SUM_KINDS: Kinds = {"size": int, "changed": str, "sha256": str}
+_NUMBER = (int, float)
+_FIELD_KINDS: Kinds = {
+    "core_px": int,
+    "shape": list,
+    "header": str,
+    "beam": list,
+    "frequency": (int, float, type(None)),
+    "unit": str,
+    "source": dict,
+}
+_SOURCE_KINDS: Kinds = {
+    "path": str,
+    "reader": str,
+    "hdu": (str, int, type(None)),
+    "scale": _NUMBER,
+    "notes": list,
+}
 
 
 def _decode_attributes(data: bytes | None) -> dict[str, Any] | None:
     """Return what a field's group says of it; None where it says nothing, or was damaged."""
-    attributes = _decode(data or b"").get("attributes")
+    attributes = (decode_object(data) or {}).get("attributes")
     known = attributes.get("survey_ml") if isinstance(attributes, dict) else None
-    whole = isinstance(known, dict) and {"core_px", "shape", "header", "beam", "source"} <= known.keys()
-    return known if whole else None
+    if not isinstance(known, dict) or not has_kinds(known, _FIELD_KINDS):
+        return None
+    if not has_kinds(known["source"], _SOURCE_KINDS):
+        return None
+    sides = [known["core_px"], *known["shape"]]
+    whole = len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)
+    beam = len(known["beam"]) == 3 and all(type(value) in _NUMBER for value in known["beam"])
+    return known if whole and beam and known["source"].keys() == _SOURCE_KINDS.keys() else None
 
 
 class ReleaseStore:
@@ -150,15 +169,9 @@ class ReleaseStore:
     def checksums(self) -> dict[str, dict[str, Any]]:
         """SHA-256, size and time of each input by path, as last noted in ``inputs.json``."""
         if self._sums is None:
-            data = self.medium.read("inputs.json")
-            try:
-                self._sums = {
-                    path: held
-                    for path, held in json.loads(data or b"{}").items()
-                    if {"size", "changed", "sha256"} <= held.keys()
-                }
-            except (ValueError, AttributeError):
-                self._sums = {}  # a cache: files are read once more
+            found = decode_object(self.medium.read("inputs.json")) or {}
+            # A cache: files of which it says nothing are read once more.
+            self._sums = {path: held for path, held in found.items() if has_kinds(held, _SUM_KINDS)}
         return self._sums
 
     def _read_release(self) -> dict[str, Any] | None:
@@ -166,18 +179,28 @@ class ReleaseStore:
         data = self.medium.read(RELEASE)
         if data is None:
             return None
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            path = self.medium.locate(RELEASE)
-            raise StoreError(f"{path} is not JSON: {error}", "Remove it and run again.") from error
+        release = decode_object(data)
+        if release is None:
+            raise self._tell_damage("it is no JSON object")
+        return release
+
+    def _tell_damage(self, cause: str) -> StoreError:
+        return StoreError(
+            f"{self.medium.locate(RELEASE)} is damaged: {cause}",
+            "Remove that file and run the release again with its YAML or images: it is written anew, and "
+            "what is done stays done.",
+        )
 
     def _check_format(self, release: dict[str, Any]) -> None:
-        if release.get("format") != FORMAT:
+        if type(release.get("format")) is not int:
+            raise self._tell_damage("it tells no format")
+        if release["format"] != FORMAT:
             raise StoreError(
-                f"{self.out} has format {release.get('format')}, this version reads format {FORMAT}",
+                f"{self.out} has format {release['format']}, this version reads format {FORMAT}",
                 "Choose another `out`, or use the survey_ml that wrote it.",
             )
+        if not has_kinds(release, _RELEASE_KINDS):
+            raise self._tell_damage(f"it must hold {', '.join(_RELEASE_KINDS)}")
 
     def _put_json(self, path: str, value: dict[str, Any]) -> bool:
         """Write a JSON file if its content is new."""
@@ -298,7 +321,7 @@ class ReleaseStore:
         path = f"{ARRAYS}/{field}/{product.name}"
         wanted = json.loads(memory._store_dict["zarr.json"].to_bytes())
         held = self.medium.read(f"{path}/zarr.json")
-        known_layout = _decode(held or b"")
+        known_layout = decode_object(held)
         if known_layout and not _same_layout(known_layout, wanted):
             self.medium.remove(path)
         self._put_json(f"{path}/zarr.json", wanted)
@@ -319,7 +342,8 @@ class ReleaseStore:
                 raise StoreError(
                     f"there is no array {product!r}", "Run the stage that writes it.", field=field
                 ) from error
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+                # Metadata that are JSON but no array's end anywhere in the library.
                 path = self.medium.locate(f"{ARRAYS}/{field}/{product}/zarr.json")
                 raise StoreError(
                     f"{path} is damaged", "survey-ml status --verify --repair writes it anew.", field=field
@@ -447,7 +471,7 @@ class ReleaseStore:
             except Exception as found:
                 return DamagedError(
                     f"the stored {product!r} differs from its checksum ({found})",
-                    AGAIN,
+                    REPAIR,
                     field=field,
                     tile=f"{row}_{column}",
                     stage=stage,

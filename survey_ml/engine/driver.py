@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from survey_ml.config import LoadedConfig
+from survey_ml.data.beginning import Beginning
 from survey_ml.data.commit import (
     Unit,
     check_commit,
@@ -83,6 +84,7 @@ class Driver:
         self.sources: list[Source] = []
         self.ledger = Ledger()
         self._aside: list[SetAside] = []
+        self._found = self._is_new = False
         self._failed: dict[Unit, tuple[str, str]] = {}
         self._culprits: dict[Unit, str] = {}
         self._changed: dict[str, SetAside] = {}
@@ -127,6 +129,8 @@ class Driver:
     def claim(self) -> Iterator[None]:
         """Keep other runs off the release, from before anything is written until the end.
 
+        A run that comes to no work leaves nothing behind that was not there before.
+
         Raises
         ------
         LeaseError
@@ -135,10 +139,39 @@ class Driver:
             When it cannot be written.
         """
         medium = ReleaseStore.open(self.config.out).medium
-        medium.prepare()
-        with hold_lease(medium, self.config.release.engine.lease_seconds) as self.lease:
-            yield
-        self.lease = None
+        try:
+            medium.prepare()
+            beginning = Beginning(medium)
+            with hold_lease(medium, self.config.release.engine.lease_seconds) as self.lease:
+                self._is_new = beginning.is_new
+                try:
+                    yield
+                except StoreError:
+                    # It does not answer, is full, or is another's by now: nothing more is touched.
+                    raise
+                except SurveyMLError:
+                    beginning.withdraw()
+                    raise
+            self.lease = None
+        finally:
+            medium.retract()
+
+    def finds_nothing(self) -> bool:
+        """Look for the images of a release that is new; without any it need not be begun."""
+        if self._is_new:
+            self._find()
+        return self._is_new and not self.sources
+
+    def refuse(self) -> RunResult:
+        """Say why a release without images was not begun."""
+        from survey_ml.engine.run import RunResult, StageRow
+
+        stages = [StageRow(spec.name, 0, 0, 0.0) for spec in self.specs]
+        return RunResult(self.config.out, set_aside=list(self._aside), exit_code=2, stages=stages)
+
+    def _find(self) -> None:
+        self.sources, self._aside = find_sources(self.config, self._readers)
+        self._found = True
 
     def check_lease(self) -> None:
         """Raise `LeaseError` when another run has taken over: this one writes no more."""
@@ -153,7 +186,8 @@ class Driver:
         StoreError
             When it cannot be written.
         """
-        self.sources, self._aside = find_sources(self.config, self._readers)
+        if not self._found:
+            self._find()
         self.store = ReleaseStore.create(self.config.out, self.config)
         clean(self.store)
         if retry_quarantined:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from survey_ml.data.lease import Holder, is_dead, read_holder
 from survey_ml.data.store import ReleaseStore
+from survey_ml.data.stored_json import Kinds, decode_object
 from survey_ml.engine.runlog import FOLDER
 from survey_ml.errors import SurveyMLError
 
 _SECOND = len("20261124T134323Z")
 """Characters of a log's name that order runs: those begun within one second tie."""
+_KINDS: Kinds = {"time": str, "run": str, "host": str, "pid": int}
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,15 @@ def _parse(data: bytes) -> list[dict[str, Any]]:
     wanted = [line for line in lines[1:-1] if b'"event": "run_' in line]
     found = []
     for line in [*lines[:1], *wanted, *lines[1:][-1:]]:
-        try:
-            record = json.loads(line)
-        except ValueError:  # cut off where the driver was killed
-            continue
-        if isinstance(record, dict) and {"time", "run", "host", "pid"} <= record.keys():
+        record = decode_object(line, _KINDS)
+        if record is not None:  # the last line is cut off where the driver was killed
             found.append(record)
     return found
 
 
 def _judge(records: list[dict[str, Any]], holder: Holder | None) -> LastRun:
     first, last = records[0], records[-1]
-    events = {record["event"]: record for record in records if "event" in record}
+    events = {record["event"]: record for record in records if isinstance(record.get("event"), str)}
     end, asked = events.get("run_ends"), events.get("run_stops")
     if end is not None:
         state = str(end.get("state", "ended"))
@@ -94,6 +92,7 @@ def _judge(records: list[dict[str, Any]], holder: Holder | None) -> LastRun:
     else:
         # Cancelled, and killed before it could say more.
         state = "cancelled" if asked else "interrupted"
+    code, aside = (None if end is None else end.get(name) for name in ("exit_code", "set_aside"))
     return LastRun(
         id=first["run"],
         state=state,
@@ -103,8 +102,8 @@ def _judge(records: list[dict[str, Any]], holder: Holder | None) -> LastRun:
         began=first["time"],
         heard=last["time"],
         ended=None if end is None else end["time"],
-        exit_code=None if end is None else end.get("exit_code"),
-        set_aside=0 if end is None else end.get("set_aside", 0),
+        exit_code=code if isinstance(code, int) else None,
+        set_aside=aside if isinstance(aside, int) else 0,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from survey_ml.data.commit import Commit, Unit, check_commit, list_quarantine, walk_commits
@@ -28,6 +29,8 @@ class Entry:
         What is wrong with its files by name and size; empty when all is well.
     seconds, cpu_seconds, peak_memory
         What it took, and the most bytes that its worker held.
+    distribution : tuple of str
+        Name and version of the distribution whose stage made it; empty where the commit does not tell.
     counts : mapping or None
         Pixels that ingest counted.
     """
@@ -38,6 +41,7 @@ class Entry:
     seconds: float
     cpu_seconds: float
     peak_memory: int
+    distribution: tuple[str, str] = ("", "")
     counts: Mapping[str, int] | None = None
 
     @classmethod
@@ -51,6 +55,8 @@ class Entry:
             float(info.get("seconds", 0.0)),
             float(info.get("cpu_seconds", 0.0)),
             int(info.get("peak_memory_bytes", 0)),
+            # The same few names in every commit.
+            (intern(info.get("distribution", "")), intern(info.get("distribution_version", ""))),
             commit.summaries.get(INGEST) if commit.unit.stage == INGEST else None,
         )
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from survey_ml import __version__
+from survey_ml.data.stored_json import decode_object
 from survey_ml.engine.keys import hash_json, package_versions
 from survey_ml.engine.work import RELEASE
 from survey_ml.errors import SetAside
@@ -33,11 +34,10 @@ _PARTS = {
 
 def is_described(held: bytes | None, crate: Mapping[str, Any]) -> bool:
     """Tell whether a stored crate says the same as a new one, but for when it was written."""
-    try:
-        old = json.loads(held or b"null")
-    except ValueError:
+    old = decode_object(held, {"@graph": list})
+    if old is None or not all(isinstance(entry, dict) for entry in old["@graph"]):
         return False
-    return old is not None and _timeless(old) == _timeless(json.loads(json.dumps(crate)))
+    return _timeless(old) == _timeless(json.loads(json.dumps(crate)))
 
 
 def _timeless(crate: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def describe_release(
     """Return the provenance of a release as an RO-Crate 1.1.
 
     It holds the configuration, versions, seed, the checksum of each input, and for each stage its
-    version, options, a digest of its keys and the time it took.
+    version, the distribution that brought it, options, a digest of its keys and the time it took.
     """
     inputs = [_describe_input(source, plan) for source in sources]
     steps = [_describe_step(spec.name, graph, plan, ledger) for spec in graph.order]
@@ -124,6 +124,8 @@ def _describe_step(stage: str, graph: Graph, plan: Plan, ledger: Ledger) -> dict
     done = [unit for unit in plan.by_stage().get(stage, []) if unit.state == "done"]
     held = [ledger.commits[unit.unit] for unit in done if unit.unit in ledger.commits]
     options = graph.options.get(stage)
+    # As committed: a plugin that was upgraded since has not made what it found done.
+    origins = sorted({entry.distribution for entry in held if entry.distribution[0]})
     fields = {unit.unit.field for unit in done} - {RELEASE}
     return {
         "@id": f"#stage-{stage}",
@@ -133,6 +135,8 @@ def _describe_step(stage: str, graph: Graph, plan: Plan, ledger: Ledger) -> dict
         "additionalProperty": [
             _property("version", graph.spec(stage).version),
             _property("factory", graph.spec(stage).factory),
+            _property("distribution", ", ".join(dict.fromkeys(name for name, _ in origins))),
+            _property("distribution_version", ", ".join(version for _, version in origins)),
             _property("options", options.model_dump(mode="json") if options else {}),
             _property("keys_sha256", hash_json(sorted((*astuple(u.unit), u.key) for u in done))),
             _property("units", len(done)),

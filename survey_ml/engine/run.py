@@ -157,7 +157,15 @@ def _run(
     link = link or RunLink()
     driver.stop = link.stop
     link.watch_progress(driver.standing)
-    with driver.claim(), ending_on_signal(driver.stop), watch_run(config, driver.stop) as driver.watch:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(driver.claim())
+        stack.enter_context(ending_on_signal(driver.stop))
+        if driver.finds_nothing():
+            result = driver.refuse()
+            result.seconds = time.monotonic() - start
+            link.conclude(result)
+            return result
+        driver.watch = stack.enter_context(watch_run(config, driver.stop))
         driver.open(retry_quarantined=retry_quarantined)
         result = _bring_up_to_date(config, driver, link)
         if assemble and result.stopped is None:

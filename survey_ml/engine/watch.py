@@ -11,7 +11,7 @@ from survey_ml.config import LoadedConfig
 from survey_ml.data.arrivals import Arrival, Manifest, find_arrivals, is_complete
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.run import RunResult, run_release
-from survey_ml.errors import StoreError
+from survey_ml.errors import SetAside, StoreError
 from survey_ml.plugins import Registry, get_manager
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class Watch:
         self._told: set[str] = set()
         self.waiting: list[str] = []
         """What the last look found to be unfinished."""
+        self.aside: list[SetAside] = []
+        """What the last look found that can be no image."""
 
     def look(self) -> RunResult | None:
         """Look once, and run the release if there is something new; None when there is nothing.
@@ -54,7 +56,9 @@ class Watch:
             As `run_release` does.
         """
         manifest = Manifest(self._medium)
-        found = find_arrivals(self._config, self._registry.readers())
+        found, self.aside = find_arrivals(self._config, self._registry.readers())
+        for item in self.aside:
+            self._tell(f"set aside: field {item.field}: {item.cause}; {item.hint}")
         known = {path for path, arrival in found.items() if manifest.knows(arrival)}
         # Taken before as a copy of one that has gone: now it is the one.
         known -= {path for path in known if (twin := manifest.same_as(path)) and twin not in found}
@@ -86,7 +90,7 @@ class Watch:
             return False
         if is_complete(path):
             return True
-        self._tell(f"{path} is shorter than its header says; waiting for the rest")
+        self._tell(f"{path} is shorter than its header says, or not begun; waiting for the rest")
         return False
 
     def _tell(self, text: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from survey_ml import __version__
 from survey_ml.data.commit import Unit
 from survey_ml.errors import SetAside
 from survey_ml.stage import Scope, StageSpec
@@ -74,6 +75,11 @@ class StageWork:
     limit: float | None = None
     lease: str = ""
     lease_seconds: float = 60.0
+
+    @property
+    def distribution(self) -> tuple[str, str]:
+        """Name and version of the distribution whose code the stage is."""
+        return self.provider[:2] if self.provider else ("survey-ml", __version__)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,10 @@ class Worker:
             if product.kind is Kind.ARRAY and (job.unit.field, product.name) not in self._declared:
                 self.store.declare(job.unit.field, product)
                 self._declared.add((job.unit.field, product.name))
+        distribution, version = work.distribution
         info = {
+            "distribution": distribution,
+            "distribution_version": version,
             "seconds": round(mark - start, 6),
             "cpu_seconds": round(time.process_time() - cpu, 6),
             "peak_memory_bytes": peak_memory(),

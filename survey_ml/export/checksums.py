@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from survey_ml.data.stored_json import decode_object, has_kinds
 
 if TYPE_CHECKING:
     from survey_ml.data.store import ReleaseStore
@@ -15,6 +19,7 @@ FOLDER = "catalogue"
 MARKER = "_COMMIT.json"
 SUMS = "SHA256SUMS"
 _ALONE = ("report.html",)
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def write_checksums(store: ReleaseStore) -> None:
@@ -29,20 +34,59 @@ def write_checksums(store: ReleaseStore) -> None:
     store.medium.replace(SUMS, text.encode())
 
 
+def read_checksums(store: ReleaseStore) -> tuple[dict[str, str], list[str]]:
+    """Read ``SHA256SUMS`` back.
+
+    Returns
+    -------
+    sums : dict
+        Path in the release to SHA-256; empty when nothing has been published.
+    faults : list of str
+        Lines that survey_ml does not write. What they name is not looked at, nor removed: it may be
+        anywhere.
+    """
+    sums: dict[str, str] = {}
+    faults: list[str] = []
+    text = (store.medium.read(SUMS) or b"").decode(errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        digest, _, path = line.partition("  ")
+        ours = path in _ALONE or (path.startswith(f"{FOLDER}/") and ".." not in path.split("/"))
+        if ours and _DIGEST.fullmatch(digest):
+            sums[path] = digest
+        else:
+            faults.append(f"line {number} of {SUMS} is no checksum of this release")
+    return sums, faults
+
+
+def list_unsummed(store: ReleaseStore, sums: Collection[str]) -> list[str]:
+    """Return the files of the catalogue, sorted, that no checksum vouches for; see `read_checksums`.
+
+    The marker is none of them: it holds checksums, and one that is damaged is written anew.
+    """
+    found = {path for path, _ in store.medium.walk_files(FOLDER)} | {
+        name for name in _ALONE if store.medium.measure([name])[name] is not None
+    }
+    return sorted(found - set(sums) - {f"{FOLDER}/{MARKER}"})
+
+
 def read_marker(store: ReleaseStore) -> dict[str, Any] | None:
     """Return what the catalogue in place was made of; None when there is none or it cannot be read."""
-    data = store.medium.read(f"{FOLDER}/{MARKER}")
-    try:
-        marker = json.loads(data) if data else None
-    except ValueError:
+    marker = decode_object(store.medium.read(f"{FOLDER}/{MARKER}"), {"digest": str, "files": dict})
+    if marker is None:
         return None
-    return marker if isinstance(marker, dict) and {"digest", "files"} <= marker.keys() else None
+    whole = all(has_kinds(known, {"sha256": str, "size": int}) for known in marker["files"].values())
+    return marker if whole else None
 
 
 def is_whole(store: ReleaseStore, marker: dict[str, Any]) -> bool:
     """Tell whether all files of the catalogue are there, with the sizes they were written with."""
     sizes = store.medium.measure([f"{FOLDER}/{name}" for name in marker["files"]])
     return list(sizes.values()) == [known["size"] for known in marker["files"].values()]
+
+
+def is_sealed(store: ReleaseStore, marker: dict[str, Any], name: str) -> bool:
+    """Tell whether a file of the catalogue has the bytes that it was written with."""
+    return bool(store.medium.digest(f"{FOLDER}/{name}") == marker["files"][name]["sha256"])
 
 
 def list_files(folder: Path) -> list[str]:

@@ -170,6 +170,7 @@ def map_parquet(store: ReleaseStore, path: str) -> pa.Table:
     """
     import pyarrow.parquet as pq
 
+    from survey_ml.data.commit import REPAIR
     from survey_ml.data.disk import Disk
     from survey_ml.errors import DamagedError
 
@@ -181,4 +182,4 @@ def map_parquet(store: ReleaseStore, path: str) -> pa.Table:
             blocks = (pa.Table.from_batches([batch]) for batch in file.iter_batches(BLOCK, use_threads=False))
             return map_table(file.schema_arrow, blocks, find_scratch(store))
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, ValueError) as error:
-        raise DamagedError(f"{path} cannot be read: {error}", "Run the same command again.") from error
+        raise DamagedError(f"{path} cannot be read: {error}", REPAIR) from error

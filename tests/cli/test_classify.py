@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -159,3 +160,13 @@ def test_nothing_readable_is_nothing_done(call, model, tmp_path):
     assert json.loads(found.out)["exit_code"] == 2
     assert call("classify", "--model", model).code == 2
     assert call("classify", tmp_path, "--model", tmp_path / "none.safetensors").code == 2
+
+
+@pytest.mark.parametrize("name", ["x.fits", "x.fits.gz", "x.png", "x.npy", "x.npz"])
+def test_a_pipe_among_images_is_named_and_not_waited_for(call, model, tmp_path, name):
+    np.save(tmp_path / "stack.npy", BYTES)
+    os.mkfifo(tmp_path / name)
+    for inputs in ([tmp_path], [tmp_path / "stack.npy", tmp_path / name]):
+        answer = call("classify", *inputs, "--model", model, "--json")
+        assert answer.code == 1 and len(answer.json["rows"]) == 6
+        assert answer.json["failed"][0]["cause"] == f"{tmp_path / name} is a named pipe, not a regular file"

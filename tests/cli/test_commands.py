@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import platform
 from importlib.util import find_spec
@@ -10,8 +11,10 @@ from importlib.util import find_spec
 import pytest
 from cli_release import write_image
 
+from survey_ml import Release, __version__
 from survey_ml.cli.demo import pick_model
 from survey_ml.cli.units import order_stages
+from survey_ml.errors import DamagedError
 from survey_ml.loader import load_config
 
 
@@ -280,6 +283,42 @@ def test_catalogues_to_compare_with_are_read_before_any_work(
     assert not (release.parent / "out").exists()
 
 
+@pytest.mark.parametrize("place", ["new", "new/and/deep", "old"])
+def test_a_run_that_is_refused_leaves_nothing_behind(call, release, place):
+    base = release.parent
+    (base / "old").mkdir()
+    (base / "old" / "notes.txt").write_text("mine")
+    (base / "text.fits").write_text("no image")
+    out = base / place
+    before = sorted(base.rglob("*"))
+    for command in (
+        ("run", base / "gone.fits", "--out", out),
+        ("run", base / "*.fit", base / "text.fits", "--out", out),
+        ("run", release, "--out", out, "--only", "nothing"),
+        ("run", release, "--out", out, "--set", "export.formats=[papyrus]"),
+        ("run", release, "--out", out, "--set", f"engine.metrics_file={base}/text.fits/metrics"),
+    ):
+        answer = call(*command)
+        assert answer.code == 2 and "hint: " in answer.err, (command, answer.err)
+        assert sorted(base.rglob("*")) == before, command
+    assert call("run", base / "east.fits", base / "text.fits", "--out", out, "--only", "ingest").code == 1
+
+
+def test_what_was_there_before_a_run_that_is_refused_stays(call, release):
+    assert call("run", release, "--quiet").code == 0
+    out = release.parent / "out"
+    before = {
+        path: path.read_bytes() for path in out.rglob("*") if path.is_file() and "logs" not in path.parts
+    }
+    (out / "release.json").unlink()
+    assert call("run", release.parent / "gone.fits", "--out", out).code == 2
+    after = {
+        path: path.read_bytes() for path in out.rglob("*") if path.is_file() and "logs" not in path.parts
+    }
+    assert after == {path: data for path, data in before.items() if path.name != "release.json"}
+    assert "16 were done already" in call("run", release).out
+
+
 def test_what_has_not_run_yet_is_said_to_be_so(call, release):
     for command in ("status", "export", "report"):
         answer = call(command, release)
@@ -298,6 +337,71 @@ def test_a_damaged_catalogue_is_found_and_written_again(call, release):
     assert call("run", release, "--quiet").code == 0
     assert table.read_bytes() == good
     assert call("status", release, "--verify").code == 0
+
+
+def test_a_flipped_bit_in_the_catalogue_is_never_read_as_a_number(call, release):
+    assert call("run", release, "--quiet").code == 0
+    out = release.parent / "out"
+    path = out / "catalogue" / "levels.parquet"
+    good, page = path.read_bytes(), (out / "report.html").read_bytes()
+    for at in range(0, len(good), len(good) // 40):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(DamagedError, match=r"levels\.parquet differs") as caught:
+            Release.open(out).catalogue("levels")
+    assert "--verify --repair" in caught.value.hint
+    # The report is made of the parts then.
+    assert call("report", out).code == 0
+    assert (out / "report.html").read_bytes() == page
+    assert call("status", out, "--verify", "--repair").code == 1
+    assert call("run", release, "--quiet").code == 0
+    assert path.read_bytes() == good
+    assert len(Release.open(out).catalogue("levels")) == 8
+
+
+def test_verify_says_how_many_files_it_compared_and_which_it_could_not(call, release):
+    assert call("run", release, "--quiet").code == 0
+    out = release.parent / "out"
+    shards = [path for path in out.glob("store.zarr/*/*/c/*/*") if path.is_file()]
+    parts = list(out.glob("units/**/*.parquet"))
+    published = (out / "SHA256SUMS").read_text().splitlines()
+    count = len(shards) + len(parts) + len(published)
+    answer = call("status", release, "--verify")
+    assert f"\n{count} files compared, each with the checksum that was written\n" in answer.out
+    assert "no checksum" not in answer.out
+    (out / "catalogue" / "notes.txt").write_text("by hand")
+    (out / "SHA256SUMS").write_text("\n".join(published[1:]) + "\n")
+    lost = published[0].partition("  ")[2]
+    answer = call("status", release, "--verify")
+    assert answer.code == 0
+    assert f"\n{count - 1} files compared" in answer.out
+    for path in ("catalogue/notes.txt", lost):
+        assert f"\nno checksum, not compared: {path}\n" in answer.out
+    found = call("status", release, "--verify", "--json").json
+    assert found["files_verified"] == count - 1
+    assert found["files_without_checksum"] == sorted(["catalogue/notes.txt", lost])
+
+
+def test_what_brought_a_stage_is_in_the_provenance(call, release, level_plugin, monkeypatch):
+    def read_origin(stage):
+        crate = json.loads((release.parent / "out" / "ro-crate-metadata.json").read_text())
+        (step,) = [entry for entry in crate["@graph"] if entry["@id"] == f"#stage-{stage}"]
+        told = {one["name"]: one["value"] for one in step["additionalProperty"]}
+        return told["distribution"], told["distribution_version"]
+
+    assert call("run", release, "--quiet").code == 0
+    page = (release.parent / "out" / "report.html").read_text()
+    assert read_origin("level") == ("plugin-level", "1.0") and "plugin-level 1.0" in page
+    assert read_origin("ingest") == ("survey-ml", __version__) and f"survey-ml {__version__}" in page
+    units = Release.open(release.parent / "out").provenance()["units"]
+    assert {unit["info"]["distribution"] for unit in units} == {"survey-ml", "plugin-level"}
+    # An upgrade that changes no numbers does nothing again, and is not said to have made what it did not.
+    (level_plugin / "plugin_level-1.0.dist-info").rename(level_plugin / "plugin_level-1.1.dist-info")
+    metadata = level_plugin / "plugin_level-1.1.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    monkeypatch.syspath_prepend(str(level_plugin.parent))  # what is installed is looked up once a path
+    sorted((release.parent / "out").glob("units/east/level/*/*/levels.parquet"))[0].unlink()
+    assert call("run", release, "--json").json["done"] == 1
+    assert read_origin("level") == ("plugin-level", "1.0, 1.1")
 
 
 def test_export_writes_what_is_asked_for(call, release):

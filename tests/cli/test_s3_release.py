@@ -135,3 +135,11 @@ def fail_after(proxy: UnreliableProxy, count: int, seconds: float) -> None:
     while proxy.counts["passed"] < count and time.monotonic() < end:
         time.sleep(0.005)
     proxy.fail_for(seconds)
+
+
+def test_a_run_that_is_refused_leaves_no_object_behind(call, s3_bucket):
+    medium = ReleaseStore(f"s3://{s3_bucket}").medium
+    medium.replace("in/text.fits", b"no image")
+    answer = call("run", f"s3://{s3_bucket}/in/text.fits", "--out", f"s3://{s3_bucket}/surveys/out")
+    assert answer.code == 2 and "not a FITS" in answer.err
+    assert [path for path, _ in medium.walk_files("")] == ["in/text.fits"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from survey_ml.cli.configuration import load
 from survey_ml.data.arrivals import is_complete
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.watch import Watch, watch_release
+from survey_ml.errors import StoreError
 
 
 class Inbox:
@@ -119,6 +124,107 @@ def test_the_command_looks_and_ends(call, inbox, image):
     assert call("watch", inbox.yaml, "--every", "soon").code == 2
 
 
+def test_what_can_be_no_image_is_named_and_the_rest_processed(call, release, caplog):
+    os.mkfifo(release.parent / "pipe.fits")
+    (release.parent / "loop.fits").symlink_to("loop.fits")
+    (release.parent / "folder").mkdir()
+    text = release.read_text().replace("['*.fits']", "['*.fits', folder, 'later/*.fits']")
+    release.write_text(text)
+    answer = call("watch", release, "--once", "--every", "0.1s")
+    assert answer.code == 1
+    assert "8 units done" not in answer.out and "16 units done" in answer.out
+    for words in ("pipe.fits is a named pipe", "loop.fits: Too many levels", "folder is a folder"):
+        assert caplog.text.count(words) == 1, words
+    assert "later" not in caplog.text, "its images may yet come"
+    caplog.clear()
+    again = call("watch", release, "--once", "--every", "0.1s")
+    assert (again.code, again.out) == (1, "")
+    assert "pipe.fits is a named pipe" in caplog.text
+
+
+def test_images_of_a_place_that_does_not_answer_stay_in_the_release(inbox, image, tmp_path, monkeypatch):
+    inbox.put("east.fits", image(1))
+    text = inbox.yaml.read_text().replace(f"['{inbox.place}/*.fits']", f"['{inbox.place}/*.fits', late.fits]")
+    inbox.yaml.write_text(text)
+    watch = inbox.watch()
+    watch_release(watch, lambda result: None, every=0.01, rounds=2)
+    (inbox.yaml.parent / "late.fits").write_bytes(image(2))
+    # An image comes in one place while the other cannot be listed.
+    with monkeypatch.context() as patch:
+        patch.setattr("survey_ml.data.inputs.glob", _refuse)
+        patch.setattr("survey_ml.data.inputs.open_files", _refuse)
+        for _ in range(3):
+            with pytest.raises(StoreError, match="cannot be listed"):
+                watch.look()
+    assert inbox.taken.keys() == {"east.fits"}
+    assert watch.look() is None
+    assert watch.look().done == 8
+    assert inbox.taken.keys() == {"east.fits", "late.fits"}
+
+
+def grow(path: Path, data: bytes) -> None:
+    """Write an image in order, with a pause longer than two looks after each part."""
+    with path.open("wb", buffering=0) as file:
+        for part in split(data):
+            file.write(part)
+            time.sleep(0.3)
+
+
+def fill(path: Path, data: bytes) -> None:
+    """Write into a file that has its length from the start."""
+    with path.open("wb", buffering=0) as file:
+        file.truncate(len(data))
+        time.sleep(0.5)
+        for part in split(data):
+            file.write(part)
+            time.sleep(0.02)
+
+
+def fill_backwards(path: Path, data: bytes) -> None:
+    """Write the header last, as some transfers do."""
+    with path.open("wb", buffering=0) as file:
+        for start in range(len(data) - 2880, -1, -2880):
+            file.seek(start)
+            file.write(data[start : start + 2880])
+            time.sleep(0.3 if start < 2880 else 0.01)
+
+
+def rename_in(path: Path, data: bytes) -> None:
+    """Write beside it and rename."""
+    aside = path.with_name(f".{path.name}.part")
+    grow(aside, data)
+    aside.rename(path)
+
+
+def split(data: bytes) -> list[bytes]:
+    return [data[start : start + 7000] for start in range(0, len(data), 7000)]
+
+
+@pytest.mark.parametrize("write", [grow, fill, fill_backwards, rename_in])
+def test_an_image_that_takes_its_time_is_taken_once_and_whole(release, tmp_path, image, write):
+    for path in release.parent.glob("*.fits"):
+        path.unlink()
+    data = image(1)
+    watch = Watch(load([str(release)], None), assemble=False)
+    results = []
+    writer = threading.Thread(target=write, args=(release.parent / "slow.fits", data))
+    writer.start()
+    while writer.is_alive():
+        results.append(watch.look())
+        time.sleep(0.1)
+    writer.join()
+    watch_release(watch, results.append, every=0.1, rounds=4)
+    results = [result for result in results if result is not None]
+    assert [(result.done, result.exit_code) for result in results] == [(8, 0)]
+    taken = json.loads((release.parent / "out/taken.json").read_text())
+    assert [entry["sha256"] for entry in taken.values()] == [hashlib.sha256(data).hexdigest()]
+    assert (watch.waiting, watch.aside) == ([], [])
+
+
+def _refuse(*given: object, **options: object) -> None:
+    raise TimeoutError("no answer")
+
+
 def test_the_length_of_fits_files(tmp_path):
     path = write_image(tmp_path / "whole.fits")
     data = path.read_bytes()
@@ -127,8 +233,14 @@ def test_the_length_of_fits_files(tmp_path):
         assert is_complete(str(path)) is whole, count
     path.write_bytes(data + b"\0" * 2880)
     assert is_complete(str(path))
+    path.write_bytes(b"\0" * 28800)
+    assert not is_complete(str(path)), "its length is set, and nothing is written yet"
     path.write_bytes(b"no FITS at all" * 300)
     assert is_complete(str(path))
     assert not is_complete(str(tmp_path / "gone.fits"))
-    (tmp_path / "x.fits.gz").write_bytes(b"")
-    assert is_complete(str(tmp_path / "x.fits.gz"))
+    packed = tmp_path / "x.fits.gz"
+    for start, whole in ((b"", False), (b"\0" * 3000, False), (b"\x1f\x8b and no more", True)):
+        packed.write_bytes(start)
+        assert is_complete(str(packed)) is whole
+    (tmp_path / "x.other").write_bytes(b"\0" * 3000)
+    assert is_complete(str(tmp_path / "x.other")), "of other formats nothing is known"

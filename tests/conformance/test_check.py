@@ -32,6 +32,23 @@ def test_a_good_plugin_passes_every_check(tmp_path):
     assert "kit_good" not in sys.modules
 
 
+def test_what_is_being_checked_is_told_at_a_terminal_only(tmp_path, capsys, monkeypatch):
+    from survey_ml.cli.group import call
+
+    kit = str(write_kit(tmp_path, "kit-good", 'spec("good")'))
+    for at_terminal, options, told in ((True, [], True), (False, [], False), (True, ["--json"], False)):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=at_terminal: answer)
+        assert call(["plugins", "check", kit, *options]) == 0
+        said = capsys.readouterr()
+        if told:
+            lines = said.err.splitlines()
+            assert lines[:2] == ["importing kit-good ...", "importing stage good ..."]
+            assert [line.partition(":")[0] for line in lines[2:]] == ["stage good"] * 3
+        else:
+            assert not said.err
+        assert "importing" not in said.out
+
+
 NAMED = {
     "import": ("plugin kit-import", "importable", "RuntimeError: at import"),
     "api": ("plugin kit-api", "api", "update survey_ml"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +76,23 @@ def test_a_link_gives_its_field_its_name_and_a_file_is_taken_once(tmp_path):
     assert list(aside) == ["loop"]
 
 
-def test_a_pipe_is_no_image_and_holds_nobody_up(tmp_path):
-    os.mkfifo(tmp_path / "pipe.fits")
-    sources, aside = find(tmp_path, "pipe.fits")
-    assert not sources
-    assert "not a regular file" in aside["pipe"].cause
+@pytest.mark.parametrize("name", ["x.fits", "x.fits.gz", "x.fz", "x.txt"])
+@pytest.mark.parametrize("kind", ["named pipe", "socket", "device"])
+def test_what_is_no_regular_file_is_no_image_and_holds_nobody_up(tmp_path, name, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if kind == "named pipe":
+        os.mkfifo(name)
+    elif kind == "device":
+        Path(name).symlink_to("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(name)
+    write_image(tmp_path / "good.fits")
+    for fields in ([name, "good.fits"], ["*.f*", "*.txt"]):
+        sources, aside = find(tmp_path, *fields, readers=[READER])
+        assert list(sources) == ["good"]
+        assert aside["x"].cause == f"{tmp_path / name} is a {kind}, not a regular file"
+        assert "Leave it out" in aside["x"].hint
 
 
 def test_a_name_that_the_store_needs_is_refused(tmp_path):

@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_release_or_of_another_format_is_refused(tmp_path, s
     with pytest.raises(StoreError, match="format 99"):
         store.describe()
     path.write_text("{")
-    with pytest.raises(StoreError, match="not JSON"):
+    with pytest.raises(StoreError, match="is damaged"):
         store.describe()
 
 

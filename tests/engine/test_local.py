@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 from releases import make_config, read_bytes_of, write_field, write_fields
 
+from survey_ml import __version__
 from survey_ml.data.commit import Unit, list_commits, read_table
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine import worker as worker_module
+from survey_ml.engine.cluster import EngineError
+from survey_ml.engine.driver import Driver
+from survey_ml.engine.observe import watch_run
+from survey_ml.engine.progress import QuietProgress
 from survey_ml.engine.run import plan_release, run_release
 from survey_ml.field import Window
+from survey_ml.graph import build_graph
 
 
 def run(config, registry, **options):
@@ -168,6 +174,30 @@ def test_nothing_usable_is_exit_code_2(tmp_path, registry):
     assert run(make_config(tmp_path), registry).exit_code == 2
 
 
+def test_a_run_that_its_engine_refuses_leaves_nothing_behind(release_folder, registry):
+    config = make_config(release_folder)
+    out = Path(config.out)
+    for before in ([], ["notes.txt"]):
+        for name in before:
+            out.mkdir()
+            (out / name).write_text("mine")
+        driver = Driver(
+            config, build_graph(config, registry), registry, stages=None, progress=QuietProgress()
+        )
+        with pytest.raises(EngineError), driver.claim(), watch_run(config, driver.stop):
+            driver.open()
+            assert (out / "release.json").exists() and list(out.glob("logs/*"))
+            raise EngineError("there is no such GPU")
+        assert [path.name for path in out.glob("*")] == before
+        assert out.exists() == bool(before)
+    assert run(config, registry).exit_code == 0
+    driver = Driver(config, build_graph(config, registry), registry, stages=None, progress=QuietProgress())
+    with pytest.raises(EngineError), driver.claim():
+        driver.open()
+        raise EngineError("there is no such GPU")
+    assert plan_release(config, registry=registry).counts["done"] == 57
+
+
 def test_flipped_bit_is_found_and_made_again(release_folder, registry, caplog):
     config = make_config(release_folder)
     run(config, registry)
@@ -265,6 +295,7 @@ def test_catalogue_report_and_crate_are_written_once(release_folder, registry):
     assert properties["units"] == 18
     assert properties["seconds"] > 0
     assert len(properties["keys_sha256"]) == 64
+    assert (properties["distribution"], properties["distribution_version"]) == ("survey-ml", __version__)
     sums = (out / "SHA256SUMS").read_text()
     times = list_times(out)
     assert run_release(config, registry=registry).done == 0

@@ -36,18 +36,22 @@ def _cite(context: Context) -> Markup:
 
 def _list_stages(context: Context) -> Markup:
     seen: dict[str, dict[str, Any]] = {}
+    origins: dict[str, set[str]] = {}
     for unit, commit in context.commits.items():
         seen.setdefault(unit.stage, commit.made_by)
+        told = (commit.info.get("distribution", ""), commit.info.get("distribution_version", ""))
+        origins.setdefault(unit.stage, set()).add(" ".join(told).strip())
     rows = []
     packages: dict[str, str] = {}
     for stage, made_by in sorted(seen.items(), key=lambda item: (item[0] != "ingest", item[0])):
         options = made_by.get("options", {})
         text = ", ".join(f"{key} = {value}" for key, value in options.items()) if options else "–"
-        rows.append((stage, made_by.get("version", "–"), text))
+        origin = ", ".join(sorted(origins[stage] - {""})) or "–"
+        rows.append((stage, made_by.get("version", "–"), origin, text))
         packages |= made_by.get("packages", {})
     pieces = [
         Markup("<h3>Stages</h3>"),
-        make_table(("Stage", "Version", "Options"), rows),
+        make_table(("Stage", "Version", "From", "Options"), rows),
         render(
             '<p class="note">survey_ml {{ version }}{% for name, v in packages %}, {{ name }} {{ v }}'
             "{% endfor %}; seed {{ seed }}.</p>",
