@@ -115,3 +115,21 @@ def test_classifiers_are_timed_beside_the_published_network():
     assert all(row["images per CPU s"] > 1.0 for row in rows)
     assert sum("openvino" in row["what"] for row in rows) == 2
     assert len(result["bars"]) == 3
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not there")
+def test_networks_are_trained_again_and_kept(tmp_path):
+    arguments = ("mirabest-attention", "--epochs", 1, "--every", 30, "--folds", 1, "--threads", 1)
+    first = run("model_seeds", *arguments, "--out", tmp_path, "--seeds", 1)
+    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "mirabest-attention/seed-0").iterdir()}
+    second = run("model_seeds", *arguments, "--out", tmp_path, "--seeds", 2, "--pack")
+    rows = [row for row in second["tables"]["mirabest-attention"] if row["training"] != "seed 1"]
+    assert rows == first["tables"]["mirabest-attention"]
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "mirabest-attention/seed-0").iterdir()} == made
+    assert [row["n"] for row in rows[:2]] == [104, 153]
+    from survey_ml.models.format import read_card
+
+    card, _ = read_card(tmp_path / "mirabest-attention/mirabest-attention.safetensors")
+    assert card.training.seeds == (0, 1)
+    means = [metric for metric in card.metrics if "mean over seeds" in metric.quantity]
+    assert [(metric.n, metric.low is None) for metric in means] == [(2, False), (2, False)]
