@@ -6,7 +6,8 @@ One training is that of ``survey-ml train morphology --config benchmarks/models/
 is done is kept in the folder, and the same command goes on. Test images are the published ones,
 unchanged, looked at once by each training. Folds are of the training images, by position on the sky: no
 two within 30 arcsec are on both sides. ``--pack`` puts the figures of all seeds into the card of the
-first, which makes the file that is shipped.
+first, which makes the file that is shipped; where the recipe holds no validation images back, the
+temperature is that of all five folds' held-out images.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from benchmarks.reporting import Report, make_parser
 from survey_ml.data.labelled.reading import read_labelled
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.preprocessing import prepare_images
-from survey_ml.learning.scores import measure_accuracy, measure_macro_f1, measure_mean
+from survey_ml.learning.scores import fit_temperature, measure_accuracy, measure_macro_f1, measure_mean
 from survey_ml.learning.splits import fold_by_sky
 from survey_ml.models.card import Metric
 from survey_ml.models.classifier import load_classifier
@@ -32,6 +33,7 @@ from survey_ml.models.fitting import Fitting, fit_model
 from survey_ml.models.format import read_model, save_model
 
 RECIPES = Path(__file__).parent / "models"
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,15 @@ def add_model(report: Report, name: str, options: Any) -> None:
         shown = f"{mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] of {mean.n} seeds"
         bar = subject.bars[what]
         report.add_bar(f"{name}: mean {subject.figure}, {what}", shown, f"{bar}", mean.value >= bar)
+    temperature = 0.0
     if options.folds:
-        row, metric = validate_folds(folder, train, fitting, subject, options.folds)
+        row, metric, temperature = validate_folds(folder, train, fitting, subject, options.folds)
         rows.append(row)
         found.append(metric)
     report.add_table(name, rows)
     if options.pack:
-        pack(folder, fitting, found, options.seeds, tests)
+        whole = options.folds == FOLDS and fitting.validation == 0.0
+        pack(folder, fitting, found, options.seeds, tests, temperature if whole else 0.0)
 
 
 def train_once(folder: Path, train: LabelledImages, fitting: Fitting, subject: Subject) -> Path:
@@ -165,20 +169,23 @@ def judge(path: Path, data: LabelledImages) -> dict[str, Any]:
 
 def validate_folds(
     folder: Path, train: LabelledImages, fitting: Fitting, subject: Subject, folds: int
-) -> tuple[dict[str, Any], Metric]:
-    """Train on four fifths of the training images and try on the rest, for each of the folds."""
-    number = fold_by_sky(train.ra, train.dec, 5, 0, labels=train.labels)
-    predicted = np.full(len(train.labels), -1)
+) -> tuple[dict[str, Any], Metric, float]:
+    """Train on four fifths of the training images and try on the rest, for each of the folds.
+
+    The last that is returned is the temperature of all held-out images.
+    """
+    number = fold_by_sky(train.ra, train.dec, FOLDS, 0, labels=train.labels)
+    logits = np.zeros((len(train.labels), len(train.classes)), np.float32)
     for fold in range(folds):
         held = number == fold
         path = train_once(folder / f"fold-{fold}", train.take(~held), fitting, subject)
         classifier = load_classifier(path, "torch")
         prepared = prepare_images(train.take(held), classifier.card.preprocessing.side)
-        predicted[held] = classifier.predict(prepared).probabilities.argmax(axis=1)
-    seen = predicted >= 0
+        logits[held] = classifier.predict(prepared).logits
+    seen, predicted = number < folds, logits.argmax(axis=1)
     accuracy = measure_accuracy(predicted[seen], train.labels[seen])
     macro = measure_macro_f1(predicted[seen], train.labels[seen], len(train.classes))
-    what = f"training images, {folds} of 5 folds by sky position"
+    what = f"training images, {folds} of {FOLDS} folds by sky position"
     score = accuracy if subject.figure == "accuracy" else macro
     row = {
         "training": f"{folds} folds",
@@ -192,23 +199,35 @@ def validate_folds(
     }
     metric = Metric(quantity=subject.figure, value=score.value, low=score.low, high=score.high, n=score.n,
                     data=what)  # fmt: skip
-    return row, metric
+    return row, metric, fit_temperature(logits[seen], train.labels[seen])
 
 
 def pack(
-    folder: Path, fitting: Fitting, found: list[Metric], seeds: int, tests: dict[str, LabelledImages]
+    folder: Path,
+    fitting: Fitting,
+    found: list[Metric],
+    seeds: int,
+    tests: dict[str, LabelledImages],
+    temperature: float,
 ) -> None:
-    """Write the model of the first seed with the figures of all seeds in its card."""
+    """Write the model of the first seed with the figures of all seeds in its card.
+
+    A temperature of 0 leaves that of the card as it is.
+    """
     from survey_ml.models.fitting import judge_model
 
     path = folder / "seed-0" / f"{fitting.name}.safetensors"
     arrays, card, _ = read_model(path)
+    path = folder / path.name
+    if temperature:
+        card = card.model_copy(update={"temperature": round(temperature, 4)})
+    save_model(path, arrays, card)
     classifier = load_classifier(path, "torch")
     own = [metric for what, data in tests.items() for metric in judge_model(classifier, data, what)]
     training = card.training.model_copy(update={"seeds": tuple(range(seeds))})
     kept = tuple(metric for metric in card.metrics if metric.data == "validation")
     save_model(
-        folder / path.name, arrays,
+        path, arrays,
         card.model_copy(update={"training": training, "metrics": (*kept, *own, *found)}),
     )  # fmt: skip
 
