@@ -143,8 +143,7 @@ def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
     """
     from survey_ml.data.release import Release
     from survey_ml.data.tables import from_arrow, read_parquet_bytes
-    from survey_ml.stages.morphology.flags import find_doubtful
-    from survey_ml.validation.labels import count_labels, match_objects
+    from survey_ml.validation.labels import count_labels, find_doubtful, match_objects
 
     assert config.release.truth is not None
     release = Release.open(config.out)

@@ -13,9 +13,8 @@ from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.style import BLUE, INK, make_figure
-from survey_ml.stages.morphology.flags import find_doubtful
 from survey_ml.validation.completeness import Share, measure_share
-from survey_ml.validation.labels import Confusion, count_labels, match_objects
+from survey_ml.validation.labels import Confusion, count_labels, find_doubtful, match_objects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

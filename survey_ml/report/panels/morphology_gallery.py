@@ -17,7 +17,7 @@ from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, render
 from survey_ml.report.panels.morphology import read_model, read_probabilities
 from survey_ml.report.style import ORANGE, make_figure, stretch
-from survey_ml.stages.morphology.flags import find_doubtful
+from survey_ml.validation.labels import OF_SOURCE, find_doubtful
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,13 +96,14 @@ def show_morphology_gallery(context: Context) -> Panel | None:
 def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return rows of sources: the most certain of each class, and the most doubtful of all.
 
-    Duplicates and sources whose class is in doubt by its flags are left out, and of an island only one
-    is shown: the cutouts of the others are nearly the same.
+    Duplicates and sources with flagged cutouts are left out, and a class that flags put in doubt is not
+    among the certain ones. Of an island only one is shown: the cutouts of the others are nearly the same.
     """
     p = read_probabilities(context, list(classes))
     label = context.column("sources", "morph_class")
-    flagged = find_doubtful(context.column("sources", "morph_flags"), label)
-    good = context.is_best & ~flagged & np.isfinite(p).all(axis=1)
+    flags = context.column("sources", "morph_flags").astype(np.int64)
+    sure = ~find_doubtful(flags, label)
+    good = context.is_best & ((flags & ~OF_SOURCE) == 0) & np.isfinite(p).all(axis=1)
     top = np.where(good, p.max(axis=1, initial=0.0), np.nan)
     place = list(zip(context.column("sources", "field"), context.column("sources", "island_id"), strict=True))
     taken: set[tuple[Any, Any]] = set()
@@ -117,7 +118,7 @@ def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int],
 
     certain: list[int] = []
     for name in classes:
-        rows = np.flatnonzero(good & (label == name))
+        rows = np.flatnonzero(good & sure & (label == name))
         certain += take(rows[np.argsort(-top[rows], kind="stable")], _EACH)
     rows = np.flatnonzero(good)
     return certain, take(rows[np.argsort(top[rows], kind="stable")], _DOUBTFUL)

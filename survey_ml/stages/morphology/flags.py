@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-COMPACT = "compact"
-"""Class of sources that are not resolved, in lower case; not every model has it."""
-
 EDGE = 1
 """Part of the cutout lies off the image."""
 BLANK = 2
@@ -43,19 +37,3 @@ NAMES = {
     OUTSHONE: "outshone",
 }
 """Bit to the name that ``survey-ml classify`` gives it."""
-
-
-def find_doubtful(found: NDArray[np.integer], labels: NDArray[np.str_]) -> NDArray[np.bool_]:
-    """Tell which classes an image cannot vouch for.
-
-    Those with any flag; but an unresolved source that is called compact is what it is called.
-
-    Parameters
-    ----------
-    found : (n,) array of int
-        ``morph_flags``.
-    labels : (n,) array of str
-        ``morph_class``.
-    """
-    compact = np.char.lower(np.asarray(labels, np.str_)) == COMPACT
-    return np.where(compact, np.asarray(found) & ~UNRESOLVED, found) != 0

@@ -16,21 +16,14 @@ from pydantic import field_validator
 
 from survey_ml.errors import ConfigError
 from survey_ml.field import Field
-from survey_ml.learning.preprocessing import Preprocessing
+from survey_ml.learning.preparation import COARSE_BEAM, COARSE_PIXEL
+from survey_ml.learning.preprocessing import Preprocessing, clip_image, fit_image, measure_noise
 from survey_ml.stage import Inputs, LazyArray, Options, Stage, Table
 from survey_ml.stages.morphology import flags
-from survey_ml.stages.morphology.cutouts import cut_sources
-from survey_ml.stages.morphology.extent import find_extent
-from survey_ml.stages.morphology.sampling import Target, plan_sampling
-from survey_ml.stages.morphology.views import (
-    exceeds,
-    find_shift,
-    find_window,
-    flag_sources,
-    measure_level,
-    place_islands,
-    prepare_view,
-)
+from survey_ml.stages.morphology.cutouts import Cutout, cut_sources
+from survey_ml.stages.morphology.extent import Extent, find_extent
+from survey_ml.stages.morphology.sampling import Sampling, Target, plan_sampling
+from survey_ml.stages.morphology.windows import exceeds, find_shift, find_window, place_islands
 
 if TYPE_CHECKING:
     from survey_ml.models.classifier import Classifier, Predictions
@@ -40,6 +33,9 @@ SUFFIX = ".safetensors"
 
 HELD = 256
 """Cutouts in memory at once."""
+
+LEAST_PIXELS = 500
+"""Pixels with data that the noise is measured from; with fewer the source's own local rms is taken."""
 
 
 class MorphologyOptions(Options):
@@ -219,14 +215,14 @@ class Morphology(Stage):
             side = min(side, max(1, round(options.cutout_arcsec / wanted.pixel_arcsec)))
         target = Target(wanted.pixel_arcsec, wanted.beam_arcsec, side)
         sampling = plan_sampling(field, sources["x"], sources["y"], target)
-        of_source = flag_sources(field, sources, sampling, target)
+        of_source = _flag_sources(field, sources, sampling, target)
         boxes = place_islands(sources, islands, sampling)
         # What is not smoothed to the model's beam has its own.
         beam = max(field.beam.major, target.beam_arcsec), max(field.beam.minor, target.beam_arcsec)
         held: list[_View] = []
         # Twice as wide, so that the middle of a source can be anywhere in the cutout about its position.
         for wide in cut_sources(image, sampling, 2 * side, rows):
-            noise = measure_level(wide, side, float(sources["local_rms"][wide.row]))
+            noise = _measure_level(wide, side, float(sources["local_rms"][wide.row]))
             extent = find_extent(
                 wide.pixels,
                 noise,
@@ -237,7 +233,7 @@ class Morphology(Stage):
             )
             shift = find_shift(extent, side) if options.centre == "extent" else (0, 0)
             window = find_window(side, shift)
-            made, flag = prepare_view(wide, extent, window, noise, wanted, options.shown)
+            made, flag = _prepare(wide, extent, window, noise, wanted, options.shown)
             flag |= int(of_source[wide.row])
             if extent.n_islands > 1:
                 flag &= ~flags.UNRESOLVED
@@ -310,6 +306,57 @@ class _Found:
                 "morph_embedding": self.embedding,
             },
         }
+
+
+def _measure_level(wide: Cutout, side: int, local_rms: float) -> float:
+    """Return the noise around a source; the local rms where it cannot be measured."""
+    enough = np.isfinite(wide.pixels[find_window(side, (0, 0))]).sum() >= LEAST_PIXELS
+    noise = measure_noise(wide.around) if enough else 0.0
+    # Of few pixels the noise is not known; that of an image without noise is zero.
+    return local_rms if not noise > 0.0 and local_rms > 0.0 else noise
+
+
+def _prepare(
+    wide: Cutout,
+    extent: Extent,
+    window: tuple[slice, slice],
+    noise: float,
+    wanted: Preprocessing,
+    shown: str,
+) -> tuple[NDArray[np.float32], int]:
+    """Return what the model is shown of a cutout, and the flags of its pixels."""
+    pixels, inside, own = wide.pixels[window], wide.inside[window], extent.own[window]
+    has_data = np.isfinite(pixels)
+    flag = 0 if inside.all() else flags.EDGE
+    if not has_data.any():
+        return np.zeros((wanted.side, wanted.side), np.float32), flag | flags.NO_DATA
+    if not has_data[inside].all():
+        flag |= flags.BLANK
+    if shown == "source" and extent.n_islands:
+        pixels = np.where(own, pixels, np.float32(0.0))
+    elif shown != "all":
+        pixels = np.where(extent.islands[window], pixels, np.float32(0.0))
+    clipped = clip_image(pixels, noise, wanted.clip_sigma, subtract=wanted.subtract_clip)
+    made, _ = fit_image(clipped, wanted.side)
+    if not made.any():
+        return made, flag | flags.EMPTY
+    peak = float(np.nanmax(pixels, where=own, initial=0.0))
+    if peak < flags.FAINT_SIGMA * noise:
+        flag |= flags.FAINT
+    if extent.n_islands and float(np.nanmax(pixels, initial=0.0)) > peak:
+        flag |= flags.OUTSHONE
+    return made, flag
+
+
+def _flag_sources(field: Field, sources: Table, sampling: Sampling, target: Target) -> NDArray[np.int32]:
+    """Return the flags that follow from the catalogue and the field, without pixels."""
+    found = np.zeros(len(sources["source_id"]), np.int32)
+    point = ~np.asarray(sources["resolved"], bool) & (np.asarray(sources["n_components"]) == 1)
+    found[point] |= flags.UNRESOLVED
+    beam = np.sqrt(field.beam.major * field.beam.minor)
+    coarse = sampling.scale > COARSE_PIXEL * target.pixel_arcsec
+    found[coarse | (beam > COARSE_BEAM * target.beam_arcsec)] |= flags.COARSE
+    return found
 
 
 def _stack(held: list[_View]) -> Views:

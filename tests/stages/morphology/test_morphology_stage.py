@@ -19,6 +19,7 @@ from survey_ml.stage import Inputs
 from survey_ml.stages.morphology import flags
 from survey_ml.stages.morphology.spec import SPEC
 from survey_ml.stages.morphology.stage import Morphology, MorphologyOptions
+from survey_ml.validation.labels import OF_SOURCE, UNRESOLVED, find_doubtful
 
 pytest.importorskip("torch", reason="survey-ml[learning] is not installed")
 
@@ -223,8 +224,10 @@ def test_noise_peaks_and_neighbours_can_be_left_out(stage):
 
 def test_a_class_is_in_doubt_by_its_flags_unless_it_says_the_same():
     found = np.array([0, flags.UNRESOLVED, flags.UNRESOLVED, flags.UNRESOLVED | flags.FAINT, flags.EDGE])
+    assert flags.UNRESOLVED == UNRESOLVED
+    assert flags.UNRESOLVED | flags.FAINT | flags.OUTSHONE == OF_SOURCE
     labels = np.array(["FRI", "FRI", "Compact", "compact", "compact"])
-    assert flags.find_doubtful(found, labels).tolist() == [False, True, False, True, True]
+    assert find_doubtful(found, labels).tolist() == [False, True, False, True, True]
 
 
 def test_an_image_without_data_has_no_classes(stage):
