@@ -33,6 +33,8 @@ class LabelledImages:
         deg; NaN where they are not known.
     split : (n,) array of str
         One of `SPLITS`, or empty where the data come without a split.
+    subtracted : bool
+        Whether the clip was taken off before they were scaled; see `Preprocessing`.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class LabelledImages:
     ra: NDArray[np.float64]
     dec: NDArray[np.float64]
     split: NDArray[np.str_]
+    subtracted: bool = False
 
     def __post_init__(self) -> None:
         if self.images.ndim != 3 or self.images.dtype not in (np.uint8, np.float32):
@@ -82,6 +85,7 @@ class LabelledImages:
             self.ra[chosen],
             self.dec[chosen],
             self.split[chosen],
+            self.subtracted,
         )
 
     def counts(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from survey_ml.cli.output import (
 if TYPE_CHECKING:
     from survey_ml.config import LoadedConfig
     from survey_ml.engine.run import RunResult
+    from survey_ml.validation.completeness import Share
 
 
 MODEL = "firstgalaxy-attention"
@@ -136,13 +137,13 @@ def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``model``; ``accuracy`` over all kinds that are classes of the model, as `Share`; and ``kinds``,
-        one entry a kind: ``kind``, ``right`` (`Share`) and ``called`` (class to number). None where
-        nothing was classified.
+        ``model``; ``accuracy`` over all kinds that are classes of the model, as `Share`, and ``unflagged``
+        over those whose class is not in doubt by its flags; and ``kinds``, one entry a kind: ``kind``,
+        ``right`` (`Share`) and ``called`` (class to number). None where nothing was classified.
     """
     from survey_ml.data.release import Release
     from survey_ml.data.tables import from_arrow, read_parquet_bytes
-    from survey_ml.validation.labels import count_labels, match_objects
+    from survey_ml.validation.labels import count_labels, find_doubtful, match_objects
 
     assert config.release.truth is not None
     release = Release.open(config.out)
@@ -154,11 +155,14 @@ def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
     best = found[found["duplicate_of"] == ""]
     beam = max(release.field(name).info.beam.major for name in release.fields)
     rows, objects = match_objects(best, truth, radius=beam)
-    counted = count_labels(best["morph_class"][rows], truth["kind"][objects], model["classes"])
+    label, kind = best["morph_class"][rows], truth["kind"][objects]
+    counted = count_labels(label, kind, model["classes"])
+    sure = ~find_doubtful(best["morph_flags"][rows], label)
     named = (*counted.classes, "no class")
     return {
         "model": f"{model['name']} {model['version']} {model['hash'][:12]}",
         "accuracy": counted.accuracy,
+        "unflagged": count_labels(label[sure], kind[sure], model["classes"]).accuracy,
         "kinds": [
             {
                 "kind": kind,
@@ -216,19 +220,23 @@ def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: di
 
 def _print_classes(found: dict[str, Any]) -> None:
     rows = [
-        (kind, str(share.n), f"{share.value:.2f} ({share.low:.2f} - {share.high:.2f})", "  ".join(called))
+        (kind, str(share.n), _format_share(share), "  ".join(called))
         for kind, share, called in (
             (row["kind"], row["right"], [f"{name} {n}" for name, n in row["called"].items() if n])
             for row in found["kinds"]
         )
         if share.n
     ]
-    share = found["accuracy"]
-    if not share.n:
+    if not found["accuracy"].n:
         return
-    rows.append(("all", str(share.n), f"{share.value:.2f} ({share.low:.2f} - {share.high:.2f})", ""))
+    for what, share in (("all", found["accuracy"]), ("not flagged", found["unflagged"])):
+        rows.append((what, str(share.n), _format_share(share) if share.n else "-", ""))
     header = ("injected", "n", "right class (95 %)", "called")
     click.echo(f"\nclasses by {found['model']} against the truth\n" + format_table(header, rows))
+
+
+def _format_share(share: Share) -> str:
+    return f"{share.value:.2f} ({share.low:.2f} - {share.high:.2f})"
 
 
 def _print_places(path: Path, result: RunResult) -> None:

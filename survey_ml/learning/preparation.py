@@ -84,7 +84,12 @@ def prepare_image(
     if image.dtype == np.uint8:
         made = np.clip(np.nan_to_num(fitted), 0.0, 1.0).astype(np.float32)
     else:
-        made = clip_image(fitted, measure_noise(scaled), preprocessing.clip_sigma)
+        made = clip_image(
+            fitted,
+            measure_noise(scaled),
+            preprocessing.clip_sigma,
+            subtract=preprocessing.subtract_clip,
+        )
     if not made.any():
         flags.append("empty")
     elif _reaches_edge(made):

@@ -215,6 +215,7 @@ def _fit(
     about = {
         "name": fitting.name,
         "classes": tuple(train.classes),
+        "preprocessing": Preprocessing(subtract_clip=train.subtracted),
         "licence": fitting.licence,
         "intended_use": fitting.intended_use,
         "limits": fitting.limits,

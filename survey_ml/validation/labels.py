@@ -13,6 +13,15 @@ from scipy.spatial import cKDTree
 from survey_ml.validation.completeness import Share, measure_share
 from survey_ml.validation.match import ARCSEC, make_vectors
 
+COMPACT = "compact"
+"""Class of sources that are not resolved, in lower case; not every model has it."""
+
+UNRESOLVED = 16
+"""Bit of ``morph_flags``."""
+
+OF_SOURCE = UNRESOLVED | 128 | 256
+"""Bits about the source (128: faint, 256: outshone); the others are about its cutout."""
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -114,3 +123,19 @@ def count_labels(labels: ArrayLike, kinds: ArrayLike, classes: Sequence[str]) ->
     counts = [[int(((true == kind) & (given == name)).sum()) for name in (*classes, "")] for kind in shown]
     table = np.array(counts, np.int64).reshape(len(shown), len(classes) + 1)
     return Confusion(tuple(shown), tuple(classes), table)
+
+
+def find_doubtful(found: NDArray[np.integer], labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Tell which classes an image cannot vouch for.
+
+    Those with any flag; but an unresolved source that is called compact is what it is called.
+
+    Parameters
+    ----------
+    found : (n,) array of int
+        ``morph_flags``.
+    labels : (n,) array of str
+        ``morph_class``.
+    """
+    compact = np.char.lower(np.asarray(labels, np.str_)) == COMPACT
+    return np.where(compact, np.asarray(found) & ~UNRESOLVED, found) != 0

@@ -553,11 +553,12 @@ def test_the_demo_scores_itself_against_its_truth(call, tmp_path):
     if classes is not None:
         right = sum(row["right"]["k"] for row in classes["kinds"])
         assert classes["accuracy"]["k"] == right and classes["accuracy"]["n"] >= 1
+        assert 0 <= classes["unflagged"]["n"] <= classes["accuracy"]["n"]
         assert sum(sum(row["called"].values()) for row in classes["kinds"]) >= classes["accuracy"]["n"]
     again = call(*args)
     assert again.code == 0, again.err
     assert "against the truth" in again.out
-    assert ("\nclasses by " in again.out) == (classes is not None)
+    assert ("\nclasses by " in again.out) == (classes is not None) == ("\nnot flagged " in again.out)
     assert f"{folder}/release/report.html" in again.out
     assert all(row.split()[2] == "0" for row in again.out.splitlines() if row.startswith("extraction"))
 

@@ -31,6 +31,13 @@ def test_what_is_below_the_clip_is_empty_and_the_rest_has_a_maximum_of_one():
     np.testing.assert_array_equal(clipped, np.array([[0, 0.5, 1.0], [0, 0, 0]], np.float32))
 
 
+def test_the_clip_is_taken_off_for_models_that_saw_it_so():
+    image = np.array([[2.9, 3.0, 4.0], [-9.0, np.nan, 13.0]])
+    clipped = clip_image(image, 1.0, 3.0, subtract=True)
+    np.testing.assert_allclose(clipped, np.array([[0, 0, 0.1], [0, 0, 1.0]]), rtol=1e-6)
+    assert not clip_image(np.full((3, 3), 3.0), 1.0, 3.0, subtract=True).any()
+
+
 def test_the_noise_may_differ_from_pixel_to_pixel():
     image = np.full((1, 3), 4.0)
     noise = np.array([[1.0, 2.0, np.nan]])

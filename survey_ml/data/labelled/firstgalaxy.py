@@ -32,7 +32,9 @@ def read_firstgalaxy(subset: str = "literature", split: str | None = None) -> La
     Returns
     -------
     LabelledImages
-        300 x 300 pixels of uint8, 1.8 arcsec each; below 3 sigma of the noise they are zero.
+        300 x 300 pixels of uint8, 1.8 arcsec each: zero up to 3 sigma of the noise, scaled from there to
+        the maximum. (A line through their pixels against those of 169 FIRST fields meets zero at 2.7
+        sigma in the median, and the maximum at the peak.)
         The classes are FRI, FRII, compact and bent; the few images of others are left out.
 
     Raises
@@ -60,6 +62,7 @@ def read_firstgalaxy(subset: str = "literature", split: str | None = None) -> La
         np.concatenate([part.ra for part in parts]),
         np.concatenate([part.dec for part in parts]),
         np.concatenate([part.split for part in parts]),
+        subtracted=True,
     )
 
 
@@ -108,4 +111,5 @@ def read_archive(path: Path, split: str | None = None) -> LabelledImages:
         np.array(ra),
         np.array(dec),
         np.array(parts, np.str_),
+        subtracted=True,
     )

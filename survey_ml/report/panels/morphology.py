@@ -13,14 +13,11 @@ from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.style import BLUE, INK, make_figure
-from survey_ml.validation.completeness import Share
-from survey_ml.validation.labels import Confusion, count_labels, match_objects
+from survey_ml.validation.completeness import Share, measure_share
+from survey_ml.validation.labels import Confusion, count_labels, find_doubtful, match_objects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-HARMLESS = 16
-"""Flag of unresolved sources: their cutouts are whole."""
 
 _CERTAIN = 0.9
 """Probability from which a class is called certain."""
@@ -42,11 +39,6 @@ def read_probabilities(context: Context, classes: list[str]) -> NDArray[np.float
     return np.stack([column.astype(np.float64) for column in columns], axis=1)
 
 
-def read_flags(context: Context) -> NDArray[np.int64]:
-    """Return the flags of all sources, those of unresolved ones taken off."""
-    return context.column("sources", "morph_flags").astype(np.int64) & ~HARMLESS
-
-
 def show_morphology(context: Context) -> Panel | None:
     """Return counts of classes, how sure the model is, and a confusion matrix where there are labels."""
     model = read_model(context)
@@ -55,7 +47,7 @@ def show_morphology(context: Context) -> Panel | None:
     best = context.is_best
     label = context.column("sources", "morph_class")[best]
     p = read_probabilities(context, model["classes"])[best]
-    flagged = read_flags(context)[best] != 0
+    flagged = find_doubtful(context.column("sources", "morph_flags")[best], label)
     top = np.where(np.isfinite(p).all(axis=1), p.max(axis=1), np.nan)
     rows = []
     for name in (*model["classes"], ""):
@@ -73,15 +65,17 @@ def show_morphology(context: Context) -> Panel | None:
     header = ("Class", "Sources", "of them flagged", f"unflagged, p ≥ {_CERTAIN:g}", "Median probability")
     intro = render(
         "<p>Classified by <b>{{ name }}</b> {{ version }} (<code>{{ digest }}</code>). Flagged are cutouts "
-        "that are cut off, blank, empty, too small for the source, or too coarse for the model; "
-        "unresolved sources are not counted as flagged. Duplicates in overlapping fields are left out.</p>",
+        "that are cut off, blank, empty, too small for the source or too coarse for the model, and sources "
+        "that are faint, unresolved (unless they are called compact) or outshone by another in their cutout. "
+        "Duplicates in overlapping fields are left out.</p>",
         name=model["name"],
         version=model["version"],
         digest=model["hash"][:12],
     )
     pieces = [intro, make_table(header, rows, numeric=(1, 2, 3, 4)), _draw_certainty(model, label, top)]
     if (confusion := compare_with_labels(context, model["classes"])) is not None:
-        pieces.append(_show_confusion(context, confusion))
+        certain = compare_with_labels(context, model["classes"], flagged=False)
+        pieces.append(_show_confusion(context, confusion, certain))
     return Panel("Morphology", join(pieces))
 
 
@@ -100,8 +94,11 @@ def _draw_certainty(model: dict[str, Any], label: NDArray[Any], top: NDArray[np.
     return draw(figure, "Probability of the class that was given", "Probability of the most probable class.")
 
 
-def compare_with_labels(context: Context, classes: list[str]) -> Confusion | None:
-    """Compare classes with the column ``kind`` of the truth; None where there is none."""
+def compare_with_labels(context: Context, classes: list[str], *, flagged: bool = True) -> Confusion | None:
+    """Compare classes with the column ``kind`` of the truth; None where there is none.
+
+    Without ``flagged``, classes that are in doubt by their flags are left out.
+    """
     if context.config.truth is None:
         return None
     truth = read_catalogue(context.config.truth, context.base, ("ra", "dec"))
@@ -109,21 +106,28 @@ def compare_with_labels(context: Context, classes: list[str]) -> Confusion | Non
         return None
     best = context.is_best
     ours = {
-        name: context.column("sources", name)[best] for name in ("ra", "dec", "total_flux", "morph_class")
+        name: context.column("sources", name)[best]
+        for name in ("ra", "dec", "total_flux", "morph_class", "morph_flags")
     }
     radius = max(context.release.field(name).info.beam.major for name in context.release.fields)
     rows, objects = match_objects(ours, truth, radius=radius)
+    if not flagged:
+        sure = ~find_doubtful(ours["morph_flags"][rows], ours["morph_class"][rows])
+        rows, objects = rows[sure], objects[sure]
     return count_labels(ours["morph_class"][rows], np.asarray(truth["kind"])[objects], classes)
 
 
-def _show_confusion(context: Context, confusion: Confusion) -> Markup:
+def _show_confusion(context: Context, confusion: Confusion, certain: Confusion | None) -> Markup:
     accuracy = confusion.accuracy
+    unflagged = certain.accuracy if certain is not None else measure_share([])
     text = render(
         "<p>Against the kinds in <code>{{ path }}</code>, each by the brightest source within its extent: "
-        "{{ said }} of {{ n }} have the right class.</p>",
+        "{{ said }} of {{ n }} have the right class, {{ sure }} of the {{ m }} that are not flagged.</p>",
         path=Path(str(context.config.truth)).name,
         said=_say(accuracy),
         n=accuracy.n,
+        sure=_say(unflagged),
+        m=unflagged.n,
     )
     figure, (axis,) = make_figure(width=5.2, height=0.5 + 0.45 * (len(confusion.kinds) + 1))
     _draw_matrix(axis, confusion)

@@ -15,8 +15,9 @@ from survey_ml.graph import resolve_paths
 from survey_ml.plugins import get_manager, load_factory
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, render
-from survey_ml.report.panels.morphology import read_flags, read_model, read_probabilities
+from survey_ml.report.panels.morphology import read_model, read_probabilities
 from survey_ml.report.style import ORANGE, make_figure, stretch
+from survey_ml.validation.labels import OF_SOURCE, find_doubtful
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,7 @@ def show_morphology_gallery(context: Context) -> Panel | None:
     pieces = [
         render(
             "<p>Left: the cutout, its brightness as an asinh. Right: {{ what }} "
-            "Axes are those of the image, in arcsec from the source's pixel.</p>",
+            "Axes are those of the image, in arcsec from the middle of the cutout.</p>",
             what="where the model looked (bright: more; beyond the square it does not see), with the outline "
             "of what it was given."
             if looks
@@ -95,13 +96,15 @@ def show_morphology_gallery(context: Context) -> Panel | None:
 def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return rows of sources: the most certain of each class, and the most doubtful of all.
 
-    Duplicates and sources with flagged cutouts are left out, and of an island only one is shown: the
-    cutouts of the others are nearly the same.
+    Duplicates and sources with flagged cutouts are left out, and a class that flags put in doubt is not
+    among the certain ones. Of an island only one is shown: the cutouts of the others are nearly the same.
     """
     p = read_probabilities(context, list(classes))
-    good = context.is_best & (read_flags(context) == 0) & np.isfinite(p).all(axis=1)
-    top = np.where(good, p.max(axis=1, initial=0.0), np.nan)
     label = context.column("sources", "morph_class")
+    flags = context.column("sources", "morph_flags").astype(np.int64)
+    sure = ~find_doubtful(flags, label)
+    good = context.is_best & ((flags & ~OF_SOURCE) == 0) & np.isfinite(p).all(axis=1)
+    top = np.where(good, p.max(axis=1, initial=0.0), np.nan)
     place = list(zip(context.column("sources", "field"), context.column("sources", "island_id"), strict=True))
     taken: set[tuple[Any, Any]] = set()
 
@@ -115,7 +118,7 @@ def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int],
 
     certain: list[int] = []
     for name in classes:
-        rows = np.flatnonzero(good & (label == name))
+        rows = np.flatnonzero(good & sure & (label == name))
         certain += take(rows[np.argsort(-top[rows], kind="stable")], _EACH)
     rows = np.flatnonzero(good)
     return certain, take(rows[np.argsort(top[rows], kind="stable")], _DOUBTFUL)
@@ -177,7 +180,7 @@ def _draw_group(
 
 
 def _extent(side: int, pixel: float) -> tuple[float, float, float, float]:
-    """Edges in arcsec of a cutout whose source is on pixel ``side // 2``."""
+    """Edges in arcsec of a cutout whose middle is pixel ``side // 2``."""
     low, high = (-(side // 2) - 0.5) * pixel, (side - side // 2 - 0.5) * pixel
     return low, high, low, high
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from survey_ml.learning.preprocessing import Preprocessing, clip_image, fit_imag
 from survey_ml.stage import Inputs, LazyArray, Options, Stage, Table
 from survey_ml.stages.morphology import flags
 from survey_ml.stages.morphology.cutouts import Cutout, cut_sources
+from survey_ml.stages.morphology.extent import Extent, find_extent
 from survey_ml.stages.morphology.sampling import Sampling, Target, plan_sampling
+from survey_ml.stages.morphology.windows import exceeds, find_shift, find_window, place_islands
 
 if TYPE_CHECKING:
     from survey_ml.models.classifier import Classifier, Predictions
@@ -44,6 +46,11 @@ class MorphologyOptions(Options):
     cutout_arcsec: float | None = Setting(None, gt=0.0)
     """Side of the square around a source that the model is shown; all that it can look at (270 for the
     built-in ones) when not given."""
+    centre: Literal["extent", "position"] = "extent"
+    """What is in the middle: that of all islands that belong to the source, or the position of the source."""
+    shown: Literal["all", "islands", "source"] = "all"
+    """What the model is shown: all that is above the clip, as in its training; only islands, without noise
+    peaks; or only the islands that belong to the source."""
     batch_size: int = Setting(64, ge=1, le=4096)
     """Sources that the model is handed at once; no result depends on it."""
 
@@ -91,7 +98,7 @@ class Views:
     rows : (m,) array of int64
         Their numbers in the table of sources.
     pixels : (m, side, side) array of float32
-        Cutouts in the unit of the image; NaN where there is no data.
+        Cutouts, about the middle of their sources, in the unit of the image; NaN where there is no data.
     images : (m, side, side) array of float32
         The same clipped and scaled from 0 to 1.
     flags : (m,) array of int32
@@ -117,6 +124,8 @@ class Morphology(Stage):
     of the extraction gives 0.9994 and 0.986, the deviation in the cutout itself, which a large source
     fills, 0.9992 and 0.981 (120 of them).
     It also holds after smoothing, which the rms of the extraction does not.
+
+    The middle of a cutout is that of all islands that belong to its source, see `find_extent`.
     """
 
     options_type: ClassVar[type[Options]] = MorphologyOptions
@@ -206,11 +215,31 @@ class Morphology(Stage):
             side = min(side, max(1, round(options.cutout_arcsec / wanted.pixel_arcsec)))
         target = Target(wanted.pixel_arcsec, wanted.beam_arcsec, side)
         sampling = plan_sampling(field, sources["x"], sources["y"], target)
-        of_source = _flag_sources(field, sources, islands, sampling, target)
+        of_source = _flag_sources(field, sources, sampling, target)
+        boxes = place_islands(sources, islands, sampling)
+        # What is not smoothed to the model's beam has its own.
+        beam = max(field.beam.major, target.beam_arcsec), max(field.beam.minor, target.beam_arcsec)
         held: list[_View] = []
-        for cutout in cut_sources(image, sampling, side, rows):
-            made, flag = _prepare(cutout, wanted, float(sources["local_rms"][cutout.row]))
-            held.append((cutout.row, cutout.pixels, made, flag | int(of_source[cutout.row])))
+        # Twice as wide, so that the middle of a source can be anywhere in the cutout about its position.
+        for wide in cut_sources(image, sampling, 2 * side, rows):
+            noise = _measure_level(wide, side, float(sources["local_rms"][wide.row]))
+            extent = find_extent(
+                wide.pixels,
+                noise,
+                wanted.clip_sigma,
+                pixel_arcsec=wanted.pixel_arcsec,
+                beam=beam,
+                frequency=field.frequency,
+            )
+            shift = find_shift(extent, side) if options.centre == "extent" else (0, 0)
+            window = find_window(side, shift)
+            made, flag = _prepare(wide, extent, window, noise, wanted, options.shown)
+            flag |= int(of_source[wide.row])
+            if extent.n_islands > 1:
+                flag &= ~flags.UNRESOLVED
+            if exceeds(boxes[wide.row], shift, side) or extent.own.sum() > extent.own[window].sum():
+                flag |= flags.TOO_LARGE
+            held.append((wide.row, wide.pixels[window].copy(), made, flag))
             if len(held) == HELD:
                 yield _stack(held)
                 held = []
@@ -279,26 +308,47 @@ class _Found:
         }
 
 
-def _prepare(cutout: Cutout, wanted: Preprocessing, local_rms: float) -> tuple[NDArray[np.float32], int]:
-    """Return what the model is shown of a cutout, and its flags."""
-    pixels = cutout.pixels
+def _measure_level(wide: Cutout, side: int, local_rms: float) -> float:
+    """Return the noise around a source; the local rms where it cannot be measured."""
+    enough = np.isfinite(wide.pixels[find_window(side, (0, 0))]).sum() >= LEAST_PIXELS
+    noise = measure_noise(wide.around) if enough else 0.0
+    # Of few pixels the noise is not known; that of an image without noise is zero.
+    return local_rms if not noise > 0.0 and local_rms > 0.0 else noise
+
+
+def _prepare(
+    wide: Cutout,
+    extent: Extent,
+    window: tuple[slice, slice],
+    noise: float,
+    wanted: Preprocessing,
+    shown: str,
+) -> tuple[NDArray[np.float32], int]:
+    """Return what the model is shown of a cutout, and the flags of its pixels."""
+    pixels, inside, own = wide.pixels[window], wide.inside[window], extent.own[window]
     has_data = np.isfinite(pixels)
-    flag = 0 if cutout.inside.all() else flags.EDGE
+    flag = 0 if inside.all() else flags.EDGE
     if not has_data.any():
         return np.zeros((wanted.side, wanted.side), np.float32), flag | flags.NO_DATA
-    if not has_data[cutout.inside].all():
+    if not has_data[inside].all():
         flag |= flags.BLANK
-    noise = measure_noise(cutout.around) if has_data.sum() >= LEAST_PIXELS else 0.0
-    # Of few pixels the noise is not known; that of an image without noise is zero.
-    if not noise > 0.0 and local_rms > 0.0:
-        noise = local_rms
-    made, _ = fit_image(clip_image(pixels, noise, wanted.clip_sigma), wanted.side)
-    return made, flag if made.any() else flag | flags.EMPTY
+    if shown == "source" and extent.n_islands:
+        pixels = np.where(own, pixels, np.float32(0.0))
+    elif shown != "all":
+        pixels = np.where(extent.islands[window], pixels, np.float32(0.0))
+    clipped = clip_image(pixels, noise, wanted.clip_sigma, subtract=wanted.subtract_clip)
+    made, _ = fit_image(clipped, wanted.side)
+    if not made.any():
+        return made, flag | flags.EMPTY
+    peak = float(np.nanmax(pixels, where=own, initial=0.0))
+    if peak < flags.FAINT_SIGMA * noise:
+        flag |= flags.FAINT
+    if extent.n_islands and float(np.nanmax(pixels, initial=0.0)) > peak:
+        flag |= flags.OUTSHONE
+    return made, flag
 
 
-def _flag_sources(
-    field: Field, sources: Table, islands: Table, sampling: Sampling, target: Target
-) -> NDArray[np.int32]:
+def _flag_sources(field: Field, sources: Table, sampling: Sampling, target: Target) -> NDArray[np.int32]:
     """Return the flags that follow from the catalogue and the field, without pixels."""
     found = np.zeros(len(sources["source_id"]), np.int32)
     point = ~np.asarray(sources["resolved"], bool) & (np.asarray(sources["n_components"]) == 1)
@@ -306,30 +356,7 @@ def _flag_sources(
     beam = np.sqrt(field.beam.major * field.beam.minor)
     coarse = sampling.scale > COARSE_PIXEL * target.pixel_arcsec
     found[coarse | (beam > COARSE_BEAM * target.beam_arcsec)] |= flags.COARSE
-    found[_exceed_cutout(sources, islands, sampling, target.side)] |= flags.TOO_LARGE
     return found
-
-
-def _exceed_cutout(sources: Table, islands: Table, sampling: Sampling, side: int) -> NDArray[np.bool_]:
-    """Tell which sources have an island that reaches beyond their cutout; of the island its box counts."""
-    n = len(sources["source_id"])
-    number = np.asarray(islands["island_id"])
-    if not n or not len(number):
-        return np.zeros(n, bool)
-    order = np.argsort(number, kind="stable")
-    place = np.minimum(np.searchsorted(number[order], sources["island_id"]), len(number) - 1)
-    row = order[place]
-    listed = number[row] == sources["island_id"]
-    inverse = np.linalg.inv(sampling.step)
-    beyond = np.zeros(n, bool)
-    for px in ("x_min", "x_max"):
-        for py in ("y_min", "y_max"):
-            offset = np.stack([islands[px][row] - sampling.x, islands[py][row] - sampling.y], axis=1)
-            u, v = np.einsum("nij,nj->ni", inverse, offset).T
-            low, high = -(side // 2) - 0.5, side - side // 2 - 0.5
-            with np.errstate(invalid="ignore"):
-                beyond |= (np.minimum(u, v) < low) | (np.maximum(u, v) > high)
-    return beyond & listed
 
 
 def _stack(held: list[_View]) -> Views:

@@ -13,6 +13,8 @@ from survey_ml.data.labelled.mirabest import select_mirabest
 from survey_ml.data.labelled.reading import read_labelled
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.learning.splits import find_most_similar, find_neighbours
+from survey_ml.models.format import read_card
+from survey_ml.models.registry import find_model
 
 h5py = pytest.importorskip("h5py")
 
@@ -104,3 +106,14 @@ def test_without_positions_the_images_tell_the_same_source():
     found, values = find_most_similar(test.images[pairs[:, 0]], data.images[kept, 75:225, 75:225])
     assert (kept[found] == pairs[:, 1]).mean() > 0.85
     assert np.median(values) > 0.97
+
+
+def test_models_of_these_images_take_the_clip_off_as_the_images_do():
+    """No image has a gap between zero and its faintest pixel, as it would if it began at the clip."""
+    data = read_published("firstgalaxy", split="test")
+    assert data.subtracted and data.take(slice(3)).subtracted
+    faintest = [image[image > 0].min() for image in data.images]
+    assert np.median(faintest) == 1
+    for name in ("firstgalaxy-attention", "firstgalaxy-forest"):
+        assert read_card(find_model(name).path)[0].preprocessing.subtract_clip
+    assert not read_card(find_model("mirabest-d4").path)[0].preprocessing.subtract_clip

@@ -19,6 +19,7 @@ from survey_ml.stage import Inputs
 from survey_ml.stages.morphology import flags
 from survey_ml.stages.morphology.spec import SPEC
 from survey_ml.stages.morphology.stage import Morphology, MorphologyOptions
+from survey_ml.validation.labels import OF_SOURCE, UNRESOLVED, find_doubtful
 
 pytest.importorskip("torch", reason="survey-ml[learning] is not installed")
 
@@ -72,7 +73,11 @@ def run(stage, image, sources, islands=None, field=None):
     return found["morphology"][0], found["morphology_features"][0], summaries["morphology_model"]
 
 
-def make_image(shape=(300, 400), seed=0, n=30):
+MILLI = 1e-3
+"""Sources of some mJy are not linked to those next to them."""
+
+
+def make_image(shape=(300, 400), seed=0, n=30, unit=1.0):
     """Noise with doubles and points; returns the positions as well."""
     rng = np.random.default_rng(seed)
     image = rng.normal(0, 0.01, shape)
@@ -82,18 +87,19 @@ def make_image(shape=(300, 400), seed=0, n=30):
         for side in (-1, 1):
             dx, dy = u - cx - side * apart * np.cos(angle), v - cy - side * apart * np.sin(angle)
             image += np.exp(-(dx * dx + dy * dy) / 4.0)
-    return image.astype(np.float32), x, y
+    return (unit * image).astype(np.float32), x, y
 
 
 def test_columns_are_those_of_the_classes(stage, model):
-    image, x, y = make_image()
+    image, x, y = make_image(unit=MILLI)
     rows, features, summary = run(stage, image, make_sources(x, y))
     p = np.stack([rows[f"morph_p_{name}"] for name in ("fri", "frii", "compact", "bent")], axis=1)
     assert p.dtype == np.float32 and np.ptp(p, axis=0).max() > 0.02
     np.testing.assert_allclose(p.sum(axis=1), 1.0, atol=1e-6)
     classes = np.array(["FRI", "FRII", "compact", "bent"])
     assert (rows["morph_class"] == classes[p.argmax(axis=1)]).all()
-    assert (rows["source_id"] == np.arange(30) * 10).all() and not rows["morph_flags"].any()
+    assert (rows["source_id"] == np.arange(30) * 10).all()
+    assert not (rows["morph_flags"] & ~flags.OUTSHONE).any()
     assert set(rows["morph_model"]) == {stage.classifier.label}
     assert stage.classifier.label.startswith("trial 1 ")
     powers = np.exp(features["morph_logits"])
@@ -110,7 +116,7 @@ def share(stage, **options):
 
 
 def test_a_source_does_not_depend_on_tile_batch_or_neighbours(stage):
-    image, x, y = make_image(seed=1)
+    image, x, y = make_image(seed=1, unit=MILLI)
     sources = make_sources(x, y)
     whole, features, _ = run(stage, image, sources)
     for part in (np.arange(30)[::-1], np.arange(0, 30, 7), np.array([11])):
@@ -146,6 +152,7 @@ def test_flags_of_bad_input(stage):
     )
     image[294:299, 1:6] += 1.0
     image[147:153, 302:308] += 1.0
+    image *= np.float32(MILLI)
     rows, features, _ = run(stage, image, sources, make_islands(sources, [4, 4, 4, 4, 4, 4, 26]))
     assert rows["morph_flags"].tolist() == [
         0,
@@ -172,6 +179,55 @@ def test_flags_of_what_is_seen(stage):
     for field in (make_field((200, 200), beam=Beam(9.0, 8.0, 0.0)), make_field((200, 200), (3.7, 3.7))):
         rows, _, _ = run(stage, image, make_sources([100], [100]), field=field)
         assert rows["morph_flags"][0] & flags.COARSE
+
+
+def draw(image, x, y, peak):
+    v, u = np.mgrid[: image.shape[0], : image.shape[1]]
+    image += (peak * np.exp(-((u - x) ** 2 + (v - y) ** 2) / 4.0)).astype(np.float32)
+
+
+def test_a_double_is_shown_about_its_middle_from_either_lobe(stage):
+    """Lobes of 0.6 and 0.4 Jy, 27 arcsec apart, and a neighbour of a tenth of that."""
+    image = make_image((200, 200), seed=6, n=0)[0]
+    for x, y, peak in ((95, 100, 0.6), (110, 100, 0.4), (100, 116, 0.05)):
+        draw(image, x, y, peak)
+    lobes = make_sources([95, 110], [100, 100], resolved=[False, False])
+    field = make_field((200, 200))
+    (views,) = stage.show(image, field, lobes, make_islands(lobes))
+    np.testing.assert_array_equal(views.images[0], views.images[1])
+    across = np.flatnonzero((views.images[0] > 0.2).any(axis=0))
+    assert abs(across[0] + across[-1] - 2 * 25) <= 1  # the trial model's images have 50 px
+    assert not (views.flags & (flags.UNRESOLVED | flags.OUTSHONE | flags.FAINT)).any()
+    (views,) = share(stage, centre="position").show(image, field, lobes, make_islands(lobes))
+    assert [np.unravel_index(view.argmax(), view.shape) for view in views.pixels] == [(25, 25), (25, 10)]
+    third = make_sources([100], [116], resolved=[False])
+    rows, _, _ = run(stage, image, third)
+    assert rows["morph_flags"].tolist() == [flags.UNRESOLVED | flags.FAINT | flags.OUTSHONE]
+
+
+def test_noise_peaks_and_neighbours_can_be_left_out(stage):
+    image = np.zeros((200, 200), np.float32)
+    image[:] = np.clip(make_image((200, 200), seed=7, n=0)[0], -0.025, 0.025)
+    image[90, 90] = 0.04
+    for x, y, peak in ((100, 100, 0.9), (112, 100, 0.1)):
+        draw(image, x, y, peak)
+    sources = make_sources([100], [100])
+    shown = {}
+    for what in ("all", "islands", "source"):
+        made = share(stage, shown=what)
+        (views,) = made.show(image, make_field((200, 200)), sources, make_islands(sources))
+        shown[what] = views.images[0]
+    for what, seen in (("all", (True, True)), ("islands", (False, True)), ("source", (False, False))):
+        assert (bool(shown[what][15, 15]), bool(shown[what][25, 37])) == seen
+        assert shown[what][25, 25] == 1.0
+
+
+def test_a_class_is_in_doubt_by_its_flags_unless_it_says_the_same():
+    found = np.array([0, flags.UNRESOLVED, flags.UNRESOLVED, flags.UNRESOLVED | flags.FAINT, flags.EDGE])
+    assert flags.UNRESOLVED == UNRESOLVED
+    assert flags.UNRESOLVED | flags.FAINT | flags.OUTSHONE == OF_SOURCE
+    labels = np.array(["FRI", "FRI", "Compact", "compact", "compact"])
+    assert find_doubtful(found, labels).tolist() == [False, True, False, True, True]
 
 
 def test_an_image_without_data_has_no_classes(stage):
