@@ -13,12 +13,14 @@ temperature is that of all five folds' held-out images.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from benchmarks.realdata import find_data
 from benchmarks.reporting import Report, make_parser
@@ -29,8 +31,9 @@ from survey_ml.learning.scores import fit_temperature, measure_accuracy, measure
 from survey_ml.learning.splits import fold_by_sky
 from survey_ml.models.card import Metric
 from survey_ml.models.classifier import load_classifier
-from survey_ml.models.fitting import Fitting, fit_model
+from survey_ml.models.fitting import Fitting, fit_model, judge_model
 from survey_ml.models.format import read_model, save_model
+from survey_ml.papers.trials import thin_images
 
 RECIPES = Path(__file__).parent / "models"
 FOLDS = 5
@@ -154,12 +157,17 @@ def judge(path: Path, data: LabelledImages) -> dict[str, Any]:
     """Return accuracy and macro F1 of a model, with intervals over the images."""
     classifier = load_classifier(path, "torch")
     prepared = prepare_images(data, classifier.card.preprocessing.side)
-    predicted = classifier.predict(prepared).probabilities.argmax(axis=1)
-    accuracy = measure_accuracy(predicted, data.labels)
-    macro = measure_macro_f1(predicted, data.labels, len(data.classes))
+    return describe(classifier.predict(prepared).probabilities.argmax(axis=1), data.labels, data.classes)
+
+
+def describe(
+    predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return accuracy and macro F1 of labels, with intervals, for a row of the table."""
+    accuracy, macro = measure_accuracy(predicted, labels), measure_macro_f1(predicted, labels, len(classes))
     return {
         "n": accuracy.n,
-        "wrong": int((predicted != data.labels).sum()),
+        "wrong": int((predicted != labels).sum()),
         "accuracy": accuracy.value,
         "accuracy 95 %": [accuracy.low, accuracy.high],
         "macro F1": macro.value,
@@ -183,22 +191,16 @@ def validate_folds(
         prepared = prepare_images(train.take(held), classifier.card.preprocessing.side)
         logits[held] = classifier.predict(prepared).logits
     seen, predicted = number < folds, logits.argmax(axis=1)
-    accuracy = measure_accuracy(predicted[seen], train.labels[seen])
-    macro = measure_macro_f1(predicted[seen], train.labels[seen], len(train.classes))
     what = f"training images, {folds} of {FOLDS} folds by sky position"
-    score = accuracy if subject.figure == "accuracy" else macro
     row = {
         "training": f"{folds} folds",
         "on": what,
-        "n": accuracy.n,
-        "wrong": int((predicted[seen] != train.labels[seen]).sum()),
-        "accuracy": accuracy.value,
-        "accuracy 95 %": [accuracy.low, accuracy.high],
-        "macro F1": macro.value,
-        "macro F1 95 %": [macro.low, macro.high],
+        **describe(predicted[seen], train.labels[seen], train.classes),
     }
-    metric = Metric(quantity=subject.figure, value=score.value, low=score.low, high=score.high, n=score.n,
-                    data=what)  # fmt: skip
+    low, high = row[f"{subject.figure} 95 %"]
+    metric = Metric(
+        quantity=subject.figure, value=row[subject.figure], low=low, high=high, n=row["n"], data=what
+    )
     return row, metric, fit_temperature(logits[seen], train.labels[seen])
 
 
@@ -214,8 +216,6 @@ def pack(
 
     A temperature of 0 leaves that of the card as it is.
     """
-    from survey_ml.models.fitting import judge_model
-
     path = folder / "seed-0" / f"{fitting.name}.safetensors"
     arrays, card, _ = read_model(path)
     path = folder / path.name
@@ -230,11 +230,6 @@ def pack(
         path, arrays,
         card.model_copy(update={"training": training, "metrics": (*kept, *own, *found)}),
     )  # fmt: skip
-
-
-def thin_images(data: LabelledImages, every: int) -> LabelledImages:
-    """Return every n-th image."""
-    return data.take(np.arange(len(data.labels)) % every == 0)
 
 
 if __name__ == "__main__":

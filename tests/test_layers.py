@@ -24,6 +24,7 @@ CONTRACTS = {
     "config",
     "columns",
     "labelled",
+    "morphology_flags",
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}

@@ -12,7 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 from survey_ml.config import FieldOverride, LoadedConfig
 from survey_ml.data.bucket import open_files
 from survey_ml.data.failures import describe_failure
-from survey_ml.data.inputs import SUFFIXES, Candidate, digest_file, list_candidates, stamp_file
+from survey_ml.data.inputs import SUFFIXES, Candidate, list_candidates
+from survey_ml.data.stamps import digest_file, stamp_file
 from survey_ml.data.stored_json import Kinds, decode_object, has_kinds
 from survey_ml.errors import SetAside, StoreError
 from survey_ml.hookspecs import ReaderSpec

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from survey_ml.data.inputs import INPUTS
 from survey_ml.data.release import SCOPE
-from survey_ml.data.store import ARRAYS, RELEASE
+from survey_ml.data.store import ARRAYS, INPUTS, RELEASE
 
 if TYPE_CHECKING:
     from survey_ml.data.bucket import Bucket

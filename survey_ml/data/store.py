@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Changes when older releases can no longer be read."""
 ARRAYS = "store.zarr"
+INPUTS = "inputs.json"
 RELEASE = "release.json"
 AGAIN = "Run the same command again: what is missing is made again."
 
@@ -169,7 +170,7 @@ class ReleaseStore:
     def checksums(self) -> dict[str, dict[str, Any]]:
         """SHA-256, size and time of each input by path, as last noted in ``inputs.json``."""
         if self._sums is None:
-            found = decode_object(self.medium.read("inputs.json")) or {}
+            found = decode_object(self.medium.read(INPUTS)) or {}
             # A cache: files of which it says nothing are read once more.
             self._sums = {path: held for path, held in found.items() if has_kinds(held, _SUM_KINDS)}
         return self._sums

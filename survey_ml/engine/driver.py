@@ -21,9 +21,10 @@ from survey_ml.data.commit import (
     remove_commit,
     walk_commits,
 )
-from survey_ml.data.inputs import Source, find_sources, hash_input
+from survey_ml.data.inputs import Source, find_sources
 from survey_ml.data.lease import Lease, hold_lease
 from survey_ml.data.release import write_scope
+from survey_ml.data.stamps import hash_input
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.hearing import Watch
 from survey_ml.engine.ledger import Ledger

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from survey_ml.allowed import find_refusal, operator_list
 from survey_ml.data.commit import Unit, check_commit, read_commit, write_commit
-from survey_ml.data.inputs import Unchanged
 from survey_ml.data.lease import Guard
+from survey_ml.data.stamps import Unchanged
 from survey_ml.data.store import ReleaseStore
 from survey_ml.engine.failures import classify, describe
 from survey_ml.engine.inputs import gather, read_tile

@@ -10,17 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from survey_ml.morphology_flags import UNRESOLVED
 from survey_ml.validation.completeness import Share, measure_share
 from survey_ml.validation.match import ARCSEC, make_vectors
 
 COMPACT = "compact"
 """Class of sources that are not resolved, in lower case; not every model has it."""
-
-UNRESOLVED = 16
-"""Bit of ``morph_flags``."""
-
-OF_SOURCE = UNRESOLVED | 128 | 256
-"""Bits about the source (128: faint, 256: outshone); the others are about its cutout."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from survey_ml.data.commit import (
     write_commit,
 )
 from survey_ml.data.ingest import close_readers, ingest_tile
-from survey_ml.data.inputs import find_sources, hash_input
+from survey_ml.data.inputs import find_sources
 from survey_ml.data.release import Release
+from survey_ml.data.stamps import hash_input
 from survey_ml.data.store import ReleaseStore
 from survey_ml.data.unreliable import Faults, UnreliableProxy
 from survey_ml.errors import DamagedError, StoreError

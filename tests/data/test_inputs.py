@@ -12,7 +12,8 @@ from fits_files import make_image, write_image
 from small_release import make_config
 
 from survey_ml.data.ingest import check_field, close_readers, count_pixels, ingest_tile
-from survey_ml.data.inputs import find_sources, hash_input, name_field
+from survey_ml.data.inputs import find_sources, name_field
+from survey_ml.data.stamps import hash_input
 from survey_ml.data.store import ReleaseStore
 from survey_ml.errors import ChangedError, InputError, PluginError
 from survey_ml.field import Beam, Field, Window, split_tiles
@@ -358,7 +359,7 @@ def test_a_file_that_changes_is_opened_anew(tmp_path):
 def test_an_input_is_hashed_once_and_again_when_it_changes(tmp_path, monkeypatch):
     import hashlib
 
-    from survey_ml.data import inputs
+    from survey_ml.data import stamps
 
     path = write_image(tmp_path / "a.fits")
     sources, _ = find(tmp_path, "a.fits")
@@ -366,7 +367,7 @@ def test_an_input_is_hashed_once_and_again_when_it_changes(tmp_path, monkeypatch
     first = hash_input(sources["a"], store)
     assert first == hashlib.sha256(path.read_bytes()).hexdigest()
     with monkeypatch.context() as patch:
-        patch.setattr(inputs, "digest_file", lambda path: pytest.fail("read again"))
+        patch.setattr(stamps, "digest_file", lambda path: pytest.fail("read again"))
         assert hash_input(sources["a"], store) == first
         assert hash_input(sources["a"], ReleaseStore.open(store.out)) == first
     path.unlink()

@@ -15,11 +15,12 @@ from survey_ml.data.release import Release
 from survey_ml.data.sky import write_sky
 from survey_ml.engine.run import run_release
 from survey_ml.export.bundle import load_tables
+from survey_ml.morphology_flags import OF_SOURCE
 from survey_ml.report.context import Context
 from survey_ml.report.panels.morphology import compare_with_labels, read_model, show_morphology
 from survey_ml.report.panels.morphology_gallery import choose_sources, show_morphology_gallery
 from survey_ml.simulation.sky import Recipe, simulate_sky
-from survey_ml.validation.labels import OF_SOURCE, find_doubtful
+from survey_ml.validation.labels import find_doubtful
 
 pytest.importorskip("torch", reason="survey-ml[learning] is not installed")
 

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import SurveyMLError
 from survey_ml.graph import resolve_paths
+from survey_ml.morphology_flags import OF_SOURCE
 from survey_ml.plugins import get_manager, load_factory
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, render
 from survey_ml.report.panels.morphology import read_model, read_probabilities
 from survey_ml.report.style import ORANGE, make_figure, stretch
-from survey_ml.validation.labels import OF_SOURCE, find_doubtful
+from survey_ml.validation.labels import find_doubtful
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

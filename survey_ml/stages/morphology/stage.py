@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic import field_validator
 
+from survey_ml import morphology_flags as flags
 from survey_ml.errors import ConfigError
 from survey_ml.field import Field
 from survey_ml.learning.preparation import COARSE_BEAM, COARSE_PIXEL
 from survey_ml.learning.preprocessing import Preprocessing, clip_image, fit_image, measure_noise
 from survey_ml.stage import Inputs, LazyArray, Options, Stage, Table
-from survey_ml.stages.morphology import flags
 from survey_ml.stages.morphology.cutouts import Cutout, cut_sources
 from survey_ml.stages.morphology.extent import Extent, find_extent
 from survey_ml.stages.morphology.sampling import Sampling, Target, plan_sampling
@@ -102,7 +102,7 @@ class Views:
     images : (m, side, side) array of float32
         The same clipped and scaled from 0 to 1.
     flags : (m,) array of int32
-        See `survey_ml.stages.morphology.flags`.
+        See `survey_ml.morphology_flags`.
     """
 
     rows: NDArray[np.int64]

@@ -1,4 +1,7 @@
-"""What is to be known of the cutout that a class was found on: bits of ``morph_flags``."""
+"""What is to be known of the cutout that a class was found on: bits of ``morph_flags``.
+
+The stage sets them; the report and the demo read them.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,5 @@ FAINT_SIGMA = 20.0
 """Of 200 real galaxies in simulated noise, `firstgalaxy-attention` was right about 0.46 at a peak of 10 times
 the noise, 0.65 at 20 and 0.75 at 100; `mirabest-d4`, about 100 FRI and FRII of them, 0.64, 0.82, 0.90."""
 
-NAMES = {
-    EDGE: "edge",
-    BLANK: "blank",
-    TOO_LARGE: "too_large",
-    EMPTY: "empty",
-    UNRESOLVED: "unresolved",
-    NO_DATA: "no_data",
-    COARSE: "coarse",
-    FAINT: "faint",
-    OUTSHONE: "outshone",
-}
-"""Bit to the name that ``survey-ml classify`` gives it."""
+OF_SOURCE = UNRESOLVED | FAINT | OUTSHONE
+"""Those about the source; the others are about its cutout."""
