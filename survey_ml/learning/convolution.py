@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from survey_ml.learning.groups import Group, make_basis
 
+NORM_FLOOR = 1e-5
+"""Added to a variance before it is divided by."""
+
 
 class GroupConvolution(nn.Module):
     """A convolution from fields to fields that commutes with a group.
@@ -102,7 +105,72 @@ class FieldNorm(nn.Module):
         """Normalise (n, n_fields * order, y, x)."""
         scale = self.scale.repeat_interleave(self.order)
         offset = self.offset.repeat_interleave(self.order)
-        return functional.group_norm(x, self.n_groups, scale, offset)
+        return functional.group_norm(x, self.n_groups, scale, offset, NORM_FLOOR)
+
+    def freeze(self) -> PooledNorm:
+        """Return what does the same with smaller rounding errors, for inference."""
+        with torch.no_grad():
+            scale = self.scale.repeat_interleave(self.order)
+            offset = self.offset.repeat_interleave(self.order)
+        return PooledNorm(scale, offset, self.n_groups)
+
+
+class PooledNorm(nn.Module):
+    """Group normalisation whose means are means of means of small blocks.
+
+    Parameters
+    ----------
+    scale, offset : Tensor
+        One number a channel, shape (channels,).
+    n_groups : int
+        Parts that are normalised together.
+
+    Notes
+    -----
+    A sum of all pixels one after another in single precision depends on their order: compiled, turning
+    1,000 images changed a probability by up to 1.3e-5, because the gates see differences of a
+    thousandth of a feature. In means of blocks the error grows with the logarithm of their number
+    (Higham 1993, SIAM J. Sci. Comput. 14, 783).
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, scale: Tensor, offset: Tensor, n_groups: int) -> None:
+        super().__init__()
+        self.n_groups = n_groups
+        self.register_buffer("scale", scale[None, :, None, None])
+        self.register_buffer("offset", offset[None, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, channels, y, x)."""
+        centred = x - self._measure_mean(x)
+        variance = self._measure_mean(centred * centred)
+        return centred * (torch.rsqrt(variance + NORM_FLOOR) * self.scale) + self.offset
+
+    def _measure_mean(self, x: Tensor) -> Tensor:
+        """Return the mean of the group of each channel, (n, channels, 1, 1)."""
+        n, channels = x.shape[:2]
+        for rows, columns in plan_blocks(x.shape[2], x.shape[3]):
+            x = functional.avg_pool2d(x, (rows, columns))
+        means = x.reshape(n, self.n_groups, -1).mean(dim=2)
+        return means.repeat_interleave(channels // self.n_groups, dim=1)[:, :, None, None]
+
+
+def plan_blocks(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Return the sides of blocks whose means, one after another, lead from an image to one number.
+
+    No block is cut: sides are divisors, at most eight, or a prime that is left.
+    """
+    plan = []
+    while rows > 1 or columns > 1:
+        sides = tuple(
+            next((side for side in range(min(8, size), 1, -1) if size % side == 0), size)
+            for size in (rows, columns)
+        )
+        plan.append((sides[0], sides[1]))
+        rows, columns = rows // sides[0], columns // sides[1]
+    return plan
 
 
 class FeatureStandard(nn.Module):
@@ -153,11 +221,24 @@ class GroupMaximum(nn.Module):
         return x.reshape(n, channels // self.order, self.order, height, width).amax(dim=2)
 
 
-def freeze_network(network: nn.Module) -> nn.Module:
-    """Replace every group convolution inside a network by the plain one that does the same."""
+def freeze_network(network: nn.Module, *, pooled: bool = False) -> nn.Module:
+    """Replace group convolutions inside a network by plain ones that do the same.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    pooled : bool
+        Replace the normalisations by `PooledNorm` too: slower in torch, faster where it is compiled.
+
+    Returns
+    -------
+    nn.Module
+        The same object.
+    """
     for name, child in network.named_children():
-        if isinstance(child, GroupConvolution):
+        if isinstance(child, GroupConvolution) or (pooled and isinstance(child, FieldNorm)):
             setattr(network, name, child.freeze())
         else:
-            freeze_network(child)
+            freeze_network(child, pooled=pooled)
     return network

@@ -207,7 +207,7 @@ def open_network(
     network = build_network(card)
     weights = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
     network.load_state_dict(weights, assign=True)
-    plain = freeze_network(network.eval()).requires_grad_(False)
+    plain = freeze_network(network.eval(), pooled=runtime == "openvino").requires_grad_(False)
     if runtime == "torch":
         return TorchRuntime(plain, threads)
     return OpenVinoRuntime(plain, card.preprocessing.side, threads)

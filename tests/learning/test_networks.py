@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,14 @@ import torch
 from survey_ml.errors import ConfigError
 from survey_ml.learning.attention import Aggregation, Normalisation, normalise_map
 from survey_ml.learning.baselines import make_lenet, make_tang
-from survey_ml.learning.convolution import FeatureStandard, GroupConvolution, freeze_network
+from survey_ml.learning.convolution import (
+    FeatureStandard,
+    FieldNorm,
+    GroupConvolution,
+    PooledNorm,
+    freeze_network,
+    plan_blocks,
+)
 from survey_ml.learning.groups import parse_group
 from survey_ml.learning.networks import Architecture, AttentionNetwork
 
@@ -113,16 +121,33 @@ def test_the_published_width_has_the_published_number_of_weights():
     assert sum(p.numel() for p in network.parameters()) == 101_429 + 2 * 54
 
 
+@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("group", ["C1", "D4", "C8"])
-def test_frozen_filters_do_the_same(group):
+def test_frozen_networks_do_the_same(group, pooled):
     network, images = make_network(group=group, size=5), draw_images()
+    for module in network.modules():
+        if isinstance(module, FieldNorm):
+            torch.nn.init.normal_(module.scale, 1.0, 0.2)
+            torch.nn.init.normal_(module.offset, 0.0, 0.2)
     with torch.inference_mode():
         before = network(images)
-    frozen = freeze_network(network)
+    frozen = freeze_network(network, pooled=pooled)
     assert not any(isinstance(module, GroupConvolution) for module in frozen.modules())
+    assert any(isinstance(module, FieldNorm) for module in frozen.modules()) is not pooled
     with torch.inference_mode():
         for one, two in zip(before, frozen(images), strict=True):
             assert torch.allclose(one, two, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(56, 56), (22, 44), (13, 1), (1, 1)])
+def test_means_of_blocks_are_exact_where_a_plain_sum_is_not(size):
+    plan = plan_blocks(*size)
+    assert math.prod([rows for rows, _ in plan]) == size[0]
+    assert math.prod([columns for _, columns in plan]) == size[1]
+    images = 100.0 + torch.randn(2, 4, *size)
+    norm = PooledNorm(torch.ones(4), torch.zeros(4), 2)
+    exact = torch.nn.functional.group_norm(images.double(), 2)
+    assert torch.allclose(norm(images).double(), exact, atol=1e-4)
 
 
 def test_turning_the_input_turns_and_permutes_the_fields():
