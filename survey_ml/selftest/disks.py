@@ -74,12 +74,18 @@ class FullDisk(_Disk):
         command.out = str(folder / "out")
 
     def strike(self, command: Command, rng: Random) -> str:
-        """Make the disk as small as what is on it, or a little larger."""
-        state = os.statvfs(self.folder)
-        room = rng.randrange(6) * state.f_frsize
-        size = (state.f_blocks - state.f_bfree) * state.f_frsize + room
-        wrong = _mount("-o", f"remount,size={size}", str(self.folder))
-        return "" if wrong else f"{room} bytes left"
+        """Make the disk as small as what is on it, or a little larger.
+
+        The run writes on meanwhile, and a disk cannot be made smaller than what is on it: hence again.
+        """
+        pages = rng.randrange(6)
+        while command.running:
+            state = os.statvfs(self.folder)
+            room = pages * state.f_frsize
+            size = (state.f_blocks - state.f_bfree) * state.f_frsize + room
+            if not _mount("-o", f"remount,size={size}", str(self.folder)):
+                return f"{room} bytes left"
+        return ""
 
     def mend(self, command: Command) -> None:
         """Make room."""
