@@ -35,17 +35,19 @@ def test_a_good_plugin_passes_every_check(tmp_path):
 def test_what_is_being_checked_is_told_at_a_terminal_only(tmp_path, capsys, monkeypatch):
     from survey_ml.cli.group import call
 
-    kit = str(write_kit(tmp_path, "kit-good", 'spec("good")'))
-    for at_terminal, options, told in ((True, [], True), (False, [], False), (True, ["--json"], False)):
+    kits = write_broken(tmp_path)
+    kit, broken = str(kits["good"]), str(kits["import"])
+    cases = ((kit, True, [], 0), (broken, True, [], 1), (broken, False, [], 1), (broken, True, ["--json"], 1))
+    for path, at_terminal, options, code in cases:
         monkeypatch.setattr(sys.stderr, "isatty", lambda answer=at_terminal: answer)
-        assert call(["plugins", "check", kit, *options]) == 0
+        assert call(["plugins", "check", path, *options]) == code
         said = capsys.readouterr()
-        if told:
-            lines = said.err.splitlines()
+        lines = said.err.splitlines()
+        if path == kit:
             assert lines[:2] == ["importing kit-good ...", "importing stage good ..."]
             assert [line.partition(":")[0] for line in lines[2:]] == ["stage good"] * 3
         else:
-            assert not said.err
+            assert lines == (["importing kit-import ..."] if at_terminal and not options else [])
         assert "importing" not in said.out
 
 
