@@ -104,13 +104,17 @@ def may_be_release(path: str) -> bool:
     return not path.lower().endswith((*YAML_SUFFIXES, *SUFFIXES))
 
 
+class NotRunYetError(StoreError):
+    """The release of a YAML that no run has begun."""
+
+
 def find_release(path: str, out: str | None = None) -> str:
     """Return the folder or URL of a release that is named by itself or by its YAML.
 
     Raises
     ------
-    StoreError
-        When the YAML's release has not been run yet.
+    NotRunYetError
+        When the YAML's release has no folder yet.
     """
     if out is None and not path.lower().endswith(YAML_SUFFIXES):
         from survey_ml.loader import is_url
@@ -121,7 +125,7 @@ def find_release(path: str, out: str | None = None) -> str:
     found = load([path], out).out
     if ReleaseStore.open(found).medium.read(RELEASE) is None:
         more = f" --out {out}" if out else ""
-        raise StoreError(f"{path}: not run yet", f"survey-ml run {path}{more}")
+        raise NotRunYetError(f"{path}: not run yet", f"survey-ml run {path}{more}")
     return found
 
 

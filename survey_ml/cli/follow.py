@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from survey_ml.cli.configuration import NotRunYetError, find_release
 from survey_ml.cli.output import format_seconds, format_table, to_plain
 
 if TYPE_CHECKING:
@@ -113,6 +114,22 @@ class Watcher:
         """Tell whether all is done, or a run has ended since the watching began."""
         ended = found["run"]["ended"] if found["run"] else None
         return bool(found["complete"]) or (ended is not None and ended >= _stamp(self._began))
+
+
+def wait_for_release(path: str, out: str | None, every: float) -> str:
+    """Return the folder or URL of a release, once it is there when it is named by its YAML.
+
+    A run that was triggered begins when a worker takes it up. An interrupt ends the waiting.
+    """
+    told = False
+    while True:
+        try:
+            return find_release(path, out)
+        except NotRunYetError as error:
+            if not told:
+                click.echo(f"{error.message}: waiting for it to begin", err=True)
+                told = True
+            time.sleep(every)
 
 
 def follow_release(out: str, every: float, as_json: bool) -> int:

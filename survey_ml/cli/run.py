@@ -52,7 +52,8 @@ def run(
 
     What is done already is not done again, so the same command goes on after an interruption.
 
-    Exit code 0: all well; 1: some fields or tiles were set aside, with reasons; 2: nothing was done.
+    Exit code 0: all well; 1: some fields or tiles were set aside, with reasons; 2: nothing could be begun,
+    or no field came through.
     """
     more = [*settings, *([f"engine.workers={workers}"] if workers else [])]
     if metrics_file:

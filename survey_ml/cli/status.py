@@ -45,14 +45,15 @@ def status(
     """Show what a release holds: units of work by stage, rows, what is damaged or quarantined,
     and how the last run of it ended.
 
-    With --watch, how many units each stage has done, again and again; with --json one object a line.
+    With --watch, how many units each stage has done, again and again; with --json one object a line. A
+    release that has been triggered and has not begun is waited for.
 
     Exit code 0: all well; 1: something is damaged or quarantined; 2: there is no release.
     """
     if watch:
-        from survey_ml.cli.follow import follow_release
+        from survey_ml.cli.follow import follow_release, wait_for_release
 
-        ctx.exit(follow_release(find_release(release, out), every, as_json))
+        ctx.exit(follow_release(wait_for_release(release, out, every), every, as_json))
     with json_output(as_json) as emit:
         place = find_release(release, out)
         residue = _clean(place, quiet=as_json) if clean else []

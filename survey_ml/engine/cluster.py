@@ -139,7 +139,8 @@ class Cluster:
             kind = "" if type(error) is Exception else f"{type(error).__name__}: "
             raise EngineError(
                 f"Ray {where} does not start: {kind}{error}",
-                "check RAY_ADDRESS, or run with --engine local"
+                "check RAY_ADDRESS and, where the cluster asks for a token, RAY_AUTH_MODE=token and its "
+                "RAY_AUTH_TOKEN; or run with --engine local"
                 if attached
                 else "the machine may be too busy: run the same command again, or with --engine local",
             ) from error

@@ -5,11 +5,14 @@ Prefect imports this file in the process of a flow run; nothing else imports it 
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Literal
 
-from prefect import flow
+from prefect import State, flow
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
+from prefect.exceptions import Abort
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -20,6 +23,8 @@ from survey_ml.engine.run import RunResult, run_release
 from survey_ml.engine.stop import ending_on_signal
 from survey_ml.errors import SurveyMLError
 from survey_ml.loader import load_config
+
+logger = logging.getLogger(__name__)
 
 SET_ASIDE = "SetAside"
 """Name of the completed state of a run that left something out: exit code 1 of ``survey-ml run``."""
@@ -86,10 +91,32 @@ def process_release(
             link.listen()
     except SurveyMLError as error:
         return Failed(message=str(error))
-    return _judge(result, strict, cancelled=link.cancelled)
+    state = _judge(result, strict, cancelled=link.cancelled)
+    if state.is_cancelled():
+        _leave_cancelled(context, state)
+    return state
 
 
-def _judge(result: RunResult, strict: bool, *, cancelled: bool) -> Any:
+def _leave_cancelled(context: FlowRunContext, state: State) -> None:
+    """Tell the API that this run is cancelled, and end its process in peace.
+
+    From a state that is returned Prefect would make an exception, and show its traceback to the operator.
+    Where Prefect did not start this process, or the API does not take the state, this returns.
+    """
+    run, client = context.flow_run, context.client
+    if run is None or not isinstance(client, SyncPrefectClient) or not os.environ.get("PREFECT__FLOW_RUN_ID"):
+        return
+    try:
+        taken = client.set_flow_run_state(run.id, state, force=True).state
+    except Exception as error:
+        logger.warning("the Prefect API did not take the state %s (%s)", state.name, type(error).__name__)
+        return
+    leave = Abort(state.message)
+    leave.state = taken  # what Prefect's engine looks for
+    raise leave
+
+
+def _judge(result: RunResult, strict: bool, *, cancelled: bool) -> State:
     """Return the state that says what the exit code says."""
     account = f"{result.done} units done, {result.skipped} done already, {len(result.set_aside)} set aside"
     if result.cancelled and cancelled:

@@ -130,6 +130,8 @@ class PrefectExecutor:
                 return Failed(message=f"{type(error).__name__}: {error}")
             mine.done = True
             if counts.get("stopped"):
+                # Dozens of tasks end so; each would be an error in the log of a run that obeyed.
+                logging.getLogger("prefect.task_runs").setLevel(logging.CRITICAL)
                 return Cancelled(message="the run was ended early")
             return Completed(message=", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
 
@@ -193,7 +195,7 @@ def run_flow(
     """
     link = link or RunLink()
     if link.joined:
-        with prefect_environment(server.url), server.watched(lambda: executor.lost):
+        with prefect_environment(server.url, server.secret), server.watched(lambda: executor.lost):
             body()
         return
     begun = threading.Event()
@@ -227,8 +229,8 @@ def run_flow(
         return Completed(message="done")
 
     try:
-        with prefect_environment(server.url), server.watched(lambda: executor.lost):
-            _call_flow(process_release, name, out, server.url)
+        with prefect_environment(server.url, server.secret), server.watched(lambda: executor.lost):
+            _call_flow(process_release, name, out, server)
     except Exception as error:
         if not errors:
             executor.lose(f"{type(error).__name__}: {error}")
@@ -242,16 +244,24 @@ def run_flow(
         flush_events()
 
 
-def _call_flow(function: Callable[[str, str], Any], name: str, out: str, url: str) -> None:
+def _call_flow(function: Callable[[str, str], Any], name: str, out: str, server: PrefectServer) -> None:
     from prefect import flow
     from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
     from prefect.task_runners import ThreadPoolTaskRunner
 
     EventsWorker.set_client_override(None)
     logging.getLogger("prefect").setLevel(logging.WARNING)
     # The environment rules only where Prefect was not imported before; this rules always.
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_LOGGING_TO_API_ENABLED: False}):
+    settings: dict[Any, Any] = {PREFECT_API_URL: server.url, PREFECT_LOGGING_TO_API_ENABLED: False}
+    if server.secret:
+        settings[PREFECT_API_AUTH_STRING] = server.secret
+    with temporary_settings(settings):
         process = flow(
             function,
             name="process-release",

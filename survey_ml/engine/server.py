@@ -70,11 +70,14 @@ class PrefectServer:
         Its address once `wait` has returned.
     owned : bool
         Started here, and ended by `stop`.
+    secret : str or None
+        What the API that is started here asks for, where the operator's settings of servers name a password.
     """
 
     def __init__(self) -> None:
         self.url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
         self.owned = not self.url
+        self.secret = (os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or None) if self.owned else None
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._heard = time.monotonic()
@@ -233,15 +236,17 @@ class PrefectServer:
 
 
 @contextlib.contextmanager
-def prefect_environment(url: str) -> Iterator[None]:
+def prefect_environment(url: str, secret: str | None = None) -> Iterator[None]:
     """Set Prefect up in this process for a while; imported for the first time in it, it obeys."""
     before = dict(os.environ)
     os.environ.update({name: value for name, value in SETTINGS.items() if name not in before})
     os.environ["PREFECT_API_URL"] = url
+    if secret:
+        os.environ["PREFECT_API_AUTH_STRING"] = secret
     try:
         yield
     finally:
-        for name in (*SETTINGS, "PREFECT_API_URL"):
+        for name in (*SETTINGS, "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"):
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]

@@ -50,6 +50,23 @@ def test_what_is_to_do_comes_from_the_store_alone(call, release):
     assert (row["todo"], row["quarantined"]) == (7, 1)
 
 
+def test_a_release_that_has_not_begun_is_waited_for(release, capsys):
+    waits = []
+    out = release.parent / "out"
+
+    def begin_meanwhile(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            out.mkdir()
+            (out / "release.json").write_text("{}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch_module.time, "sleep", begin_meanwhile)
+        assert watch_module.wait_for_release(str(release), None, 7.0) == str(out)
+    assert waits == [7.0, 7.0]
+    assert capsys.readouterr().err == f"{release}: not run yet: waiting for it to begin\n"
+
+
 def test_rates_start_with_the_first_unit(monkeypatch):
     watcher = Watcher("nowhere")
     rows = []

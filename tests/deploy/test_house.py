@@ -154,6 +154,10 @@ def test_cancel_in_mid_run_and_go_on(house, make_release, expected):
     ended = wait_until(lambda: find_final(house, run), 90, "the run has ended")
     assert ended["name"] == "Cancelled"
     assert count_commits(out) == after < 9
+    of_run = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
+    said = "\n".join(line["message"] for line in house.ask("/logs/filter", of_run))
+    assert "the run is asked to end" in said
+    assert "Traceback" not in said and "Finished in state Cancelled" not in said, said
     status = house.call("status", path)
     assert status["stages"]["smooth"]["done"] == after
     assert status["damaged"] == status["quarantined"] == []

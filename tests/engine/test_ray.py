@@ -44,18 +44,19 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Return one Prefect API for all tests of this module, with a database of its own."""
+    """Return one Prefect API for all tests of this module, with a database of its own.
+
+    It asks for a password, as where the terminal has the settings of an operator's server.
+    """
     home = tmp_path_factory.mktemp("prefect")
-    before = os.environ.get("PREFECT_HOME")
-    os.environ["PREFECT_HOME"] = str(home)
-    found = PrefectServer()
-    found.launch()
-    found.wait()
-    yield found, home
-    found.stop()
-    os.environ.pop("PREFECT_HOME")
-    if before is not None:
-        os.environ["PREFECT_HOME"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PREFECT_SERVER_API_AUTH_STRING", "admin:of tests")
+        found = PrefectServer()
+        found.launch()
+        found.wait()
+        yield found, home
+        found.stop()
 
 
 def make_executor(cluster, **options) -> RayExecutor:
