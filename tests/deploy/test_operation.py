@@ -131,6 +131,7 @@ def test_a_stop_ends_the_run_and_the_next_goes_on(tmp_path, engine, monkeypatch)
     assert result.set_aside == []
     done = count_commits(out)
     assert 2 <= done < 8
+    assert (result.done, result.skipped) == (18 + done, 0)
     again = run_release(config, registry=make_registry(), assemble=False)
     assert not again.cancelled
     assert (again.exit_code, again.skipped) == (0, 18 + done)
