@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -16,7 +18,13 @@ _COMPILER = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fill the cache of compiled functions once, beside the tests of servers, which mostly wait."""
+    """Fill the cache of compiled functions once, beside the tests of servers, which mostly wait.
+
+    A job that a shell starts in the background is deaf to Ctrl-C, and so are its children: tests send one.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # only the main thread may say so
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         script = Path(__file__).with_name("compile_once.py")
         config.stash[_COMPILER] = subprocess.Popen([sys.executable, str(script)])
