@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run ``survey-ml`` and leave with its exit code: 0 all well, 1 some set aside, 2 nothing done."""
+    """Run ``survey-ml`` and leave with its exit code: 0 all well, 1 some set aside, 2 nothing came of it."""
     import sys
 
     from survey_ml.collection import collect_seldom

@@ -119,7 +119,7 @@ class Watcher:
 def wait_for_release(path: str, out: str | None, every: float) -> str:
     """Return the folder or URL of a release, once it is there when it is named by its YAML.
 
-    A run that was triggered begins when a worker takes it up. An interrupt ends the waiting.
+    A run that was triggered begins when a worker takes it up. An interrupt before that is one: exit code 130.
     """
     told = False
     while True:

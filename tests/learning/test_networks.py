@@ -140,7 +140,7 @@ def test_frozen_networks_do_the_same(group, pooled):
 
 
 @pytest.mark.parametrize("size", [(56, 56), (22, 44), (13, 1), (1, 1)])
-def test_means_of_blocks_are_exact_where_a_plain_sum_is_not(size):
+def test_means_of_blocks_normalise_as_double_precision_does(size):
     plan = plan_blocks(*size)
     assert math.prod([rows for rows, _ in plan]) == size[0]
     assert math.prod([columns for _, columns in plan]) == size[1]
