@@ -1,24 +1,26 @@
 # Two commands do everything on a machine with Python 3.11 to 3.13, pip, make and gcc:
 #   make demo    environment, install, the main job on a simulated release, where the report is
-#   make test    environment, install, the tests
+#   make test    environment, install, the tests that each take less than about 20 seconds, and a few more
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST_WORKERS ?= 2
+# More workers than cores: tests of servers and signals mostly wait.
+PYTEST_WORKERS ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DO_NOT_TRACK = 1
 
-.PHONY: help install demo test check format pictures bench sbom clean
+.PHONY: help install demo test test-slow check format pictures bench sbom clean
 
 help:
-	@echo "make demo     install and run the main job on a simulated release"
-	@echo "make test     install and run the tests"
-	@echo "make check    lint, format and types"
-	@echo "make format   rewrite the code in the project's format"
-	@echo "make pictures draw the pictures of the documentation from the demo release"
-	@echo "make bench    the full-size measurements (hours; see benchmarks/README.md)"
-	@echo "make sbom     dist/sbom.json (CycloneDX) and dist/licences.md of what users install"
-	@echo "make clean    remove the environment and what the demo wrote"
+	@echo "make demo      install and run the main job on a simulated release"
+	@echo "make test      install and run the tests"
+	@echo "make test-slow the rest of them: clusters, servers, processes killed"
+	@echo "make check     lint, format and types"
+	@echo "make format    rewrite the code in the project's format"
+	@echo "make pictures  draw the pictures of the documentation from the demo release"
+	@echo "make bench     the full-size measurements (hours; see benchmarks/README.md)"
+	@echo "make sbom      dist/sbom.json (CycloneDX) and dist/licences.md of what users install"
+	@echo "make clean     remove the environment and what the demo wrote"
 
 install: $(VENV)/.installed
 
@@ -36,8 +38,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/survey-ml demo --out demo-release
 
+PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 test: install
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-slow: install
+	$(PYTEST) -m slow
 
 check: install
 	$(BIN)/ruff check .

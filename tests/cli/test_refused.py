@@ -48,6 +48,7 @@ def test_catalogues_to_compare_with_are_read_before_any_work(
     assert not (release.parent / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["new/and/deep", "old"])
 def test_a_run_that_is_refused_leaves_nothing_behind(call, release, place):
     base = release.parent

@@ -32,6 +32,7 @@ def test_a_good_plugin_passes_every_check(tmp_path):
     assert "kit_good" not in sys.modules
 
 
+@pytest.mark.slow
 def test_what_is_being_checked_is_told_at_a_terminal_only(tmp_path, capsys, monkeypatch):
     from survey_ml.cli.group import call
 
@@ -74,6 +75,7 @@ def test_a_broken_plugin_is_named_by_its_check(tmp_path, what):
         report.raise_if_failed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["time.sleep(1e6)", "sum(iter(int, 1))"])
 def test_where_it_hangs_is_said(tmp_path, line):
     """In Python, and in C with the interpreter locked, where no signal handler gets its turn."""
@@ -189,6 +191,7 @@ def test_what_reads_a_stage_that_fails_is_not_judged(tmp_path):
     assert "stage exits writes, which fails" in detail(report, "stage after", "runs")
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_said_and_no_fault(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     root = write_kit(tmp_path, "kit-gpu", 'spec("good", resources=Resources(gpus=0.5))')
@@ -198,6 +201,7 @@ def test_a_gpu_that_is_not_there_is_said_and_no_fault(tmp_path, monkeypatch):
     assert "no GPU here: it is tried without one" in detail(report, "stage good", "resources")
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_folder_or_an_installed_name(tmp_path):
     roots = write_broken(tmp_path)
     path = install([roots["good"], roots["api"]], tmp_path / "site")
@@ -256,6 +260,7 @@ class Lengths(Even):
 """
 
 
+@pytest.mark.slow
 def test_families_must_be_the_same_for_every_unit(tmp_path):
     head = """
 from survey_ml.products import Column, table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
+import pytest
 from releases import CORE, make_config, write_fields
 
 from survey_ml.engine.progress import QuietProgress
@@ -34,6 +35,7 @@ def weigh(folder, registry, side):
     return scales.held["total"] - scales.held["ingest"]
 
 
+@pytest.mark.slow
 def test_the_driver_keeps_little_of_each_tile(tmp_path, registry):
     tracemalloc.start(1)
     try:

@@ -28,7 +28,7 @@ from survey_ml.engine.work import Job, StageWork
 from survey_ml.graph import build_graph
 from survey_ml.stage import Resources, StageSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,7 @@ def test_flow_is_recorded_by_prefect(release_folder, cluster, server, local):
     assert len(tasks) < 20
 
 
+@pytest.mark.slow
 def test_prefect_lost_in_mid_run(release_folder, cluster, local, caplog, tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
     api = PrefectServer()

@@ -24,7 +24,6 @@ from releases import read_bytes_of, write_fields  # noqa: E402
 
 from survey_ml.engine.server import PrefectServer  # noqa: E402
 
-pytestmark = pytest.mark.slow
 UNITS = 57
 LIMIT = 150.0
 
@@ -137,7 +136,7 @@ def check(folder: Path, undisturbed: dict[str, str]) -> None:
     assert [str(p) for p in markers] == [str(p) for p in (folder / "out").glob("units/*/*/*/*/_COMMIT.json")]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_driver_killed(seed, prefect_home, undisturbed):
     rng = random.Random(seed)
     folder = write_fields(prefect_home / f"driver{seed}")
@@ -161,6 +160,7 @@ def test_driver_killed(seed, prefect_home, undisturbed):
     check(folder, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_workers_killed(seed, prefect_home, api, undisturbed):
     rng = random.Random(seed)
@@ -184,6 +184,7 @@ def test_workers_killed(seed, prefect_home, api, undisturbed):
     check(folder, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 6])
 def test_raylet_killed(seed, prefect_home, api, undisturbed):
     rng = random.Random(seed)
@@ -204,6 +205,7 @@ def test_raylet_killed(seed, prefect_home, api, undisturbed):
     check(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_poison_tile(prefect_home, api):
     folder = write_fields(prefect_home / "poison", names=("north",))
     stages = {"census": {}, "smooth": {"poison": "1_1"}}
