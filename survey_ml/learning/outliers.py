@@ -97,11 +97,11 @@ def find_p_values(distances: ArrayLike, held_out: ArrayLike) -> NDArray[np.float
     Notes
     -----
     (1 + number of held-out distances at least as large) / (m + 1): a conformal p-value (Vovk, Gammerman &
-    Shafer 2005; Bates et al. 2023). A level of 0.01 needs 99 held-out images before any source is below it.
+    Shafer 2005; Bates et al. 2023). A level of 0.01 needs 99 held-out images before any source reaches it.
     """
     ordered = np.sort(np.asarray(held_out, np.float64))
     below = np.searchsorted(ordered, np.asarray(distances, np.float64), side="left")
-    return (1.0 + len(ordered) - below) / (len(ordered) + 1.0)
+    return np.asarray((1.0 + len(ordered) - below) / (len(ordered) + 1.0), np.float64)
 
 
 def shrink_covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
