@@ -134,3 +134,16 @@ def test_networks_are_trained_again_and_kept(tmp_path):
     assert card.training.seeds == (0, 1)
     means = [metric for metric in card.metrics if "mean over seeds" in metric.quantity]
     assert [(metric.n, metric.low is None) for metric in means] == [(2, False), (2, False)]
+
+
+def test_sets_cover_what_they_promise_and_weights_mend_a_shift():
+    result = run("conformal_shift", "--repeats", 10, "--n", 300, "--no-images")
+    like = result["tables"]["Simulated, survey like the calibration"]
+    assert {row["promised"] for row in like} == {0.8, 0.9, 0.95} and len(like) == 24
+    assert all(abs(row["coverage"] - row["promised"]) < 0.03 for row in like)
+    [shifted] = [rows for name, rows in result["tables"].items() if "other shares" in name]
+    coverage = {(row["classifier"], row["sets"]): row["coverage"] for row in shifted}
+    for name in {row["classifier"] for row in shifted}:
+        assert coverage[name, "plain"] < 0.85
+        assert coverage[name, "weighted, shares known"] > 0.87
+        assert coverage[name, "weighted, shares estimated"] > 0.87
