@@ -11,8 +11,7 @@ shift of the catalogue says how many.
 
 "survey_ml" is the default. The challenge put its sources, all of them a little wider than a point, on
 pixels: nothing in the image is as narrow as the beam. "shaped" is told so by ``point_arcsec``, with
-the size found in the image itself, and by a wider ``free_aperture``, since such sources have wings that
-no Gaussian has.
+the size found in the image itself; all else is the default.
 """
 
 from __future__ import annotations
@@ -42,8 +41,6 @@ SNR_EDGES = (5.0, 7.0, 10.0, 20.0, 50.0, np.inf)
 LEAST_TRUE_SNR = 2.0
 MARGIN = 5.0
 """Pixels; true sources this far outside still explain what is found at the edge."""
-WIDE = 1.8
-"""Aperture of free shapes in sigma for "shaped"."""
 SHIFT = 15.0 / 3600.0
 """Degrees that a catalogue is moved by to count chance pairs."""
 
@@ -65,9 +62,7 @@ def main() -> int:
     truth = read_truth(folder, field.beam.major, rms, field.wcs, field.shape)
     measured = measure_image(image, field)
     size = find_point_size(image, field)
-    shaped = measure_image(
-        image, field, ExtractionOptions(point_arcsec=(size, size, 0.0), free_aperture=WIDE)
-    )
+    shaped = measure_image(image, field, ExtractionOptions(point_arcsec=(size, size, 0.0)))
     finders = {
         "survey_ml components": measured["components"],
         "survey_ml sources": measured["sources"],

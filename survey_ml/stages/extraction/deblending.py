@@ -15,7 +15,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.covariance import measure_shape_excess
-from survey_ml.stages.extraction.fit import CONVERGED, HELD, SINGULAR, fit_components, select_pixels
+from survey_ml.stages.extraction.fit import (
+    APERTURE_GROWTH,
+    APERTURES,
+    CONVERGED,
+    HELD,
+    SINGULAR,
+    fit_components,
+    select_pixels,
+)
 from survey_ml.stages.extraction.model import FREE, FWHM, POINT, add_component
 from survey_ml.stages.extraction.settings import BOUNDED, FROM_RESIDUAL, Settings
 
@@ -61,16 +69,24 @@ def fit_with_apertures(
     half = sqrt(0.25 * (beam[0] - beam[2]) ** 2 + beam[1] ** 2)
     lowest = (mean - half) / settings.max_scale**2
     highest = 4.0 * (mean + half)
+    start = theta[:n].copy()
     status = SINGULAR
-    pixels = select_pixels(theta, kinds, n, valid, radii, least)
-    for _ in range(4):
-        status = fit_components(theta, kinds, n, data, weight, pixels, anchor, lowest, highest)
-        if status == SINGULAR:
+    # Beside blank pixels the aperture of a source by itself may hold too few: then it grows.
+    for _attempt in range(APERTURES if n == 1 else 1):
+        pixels = select_pixels(theta, kinds, n, valid, radii, least)
+        for _ in range(4):
+            status = fit_components(theta, kinds, n, data, weight, pixels, anchor, lowest, highest)
+            if status == SINGULAR:
+                break
+            again = select_pixels(theta, kinds, n, valid, radii, least)
+            if again.shape[0] == pixels.shape[0] and np.all(again == pixels):
+                break
+            pixels = again
+        if status != SINGULAR:
             break
-        again = select_pixels(theta, kinds, n, valid, radii, least)
-        if again.shape[0] == pixels.shape[0] and np.all(again == pixels):
-            break
-        pixels = again
+        theta[:n] = start
+        radii *= APERTURE_GROWTH
+        least *= APERTURE_GROWTH
     return status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.deblending import (
+    REACH,
     add_from_residual,
     free_shapes,
     refit,
     subtract_components,
 )
 from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR
-from survey_ml.stages.extraction.model import FIXED, POINT
+from survey_ml.stages.extraction.model import FIXED, POINT, add_component
 from survey_ml.stages.extraction.moments import measure_moments
 from survey_ml.stages.extraction.peaks import find_peaks
 from survey_ml.stages.extraction.settings import BOUNDED, MOMENTS, TOO_LARGE, Settings
@@ -87,6 +89,42 @@ def _drop_faint(
 
 
 @njit(cache=True, nogil=True)
+def _drop_outside(
+    theta: NDArray[Any],
+    kinds: NDArray[Any],
+    anchor: NDArray[Any],
+    flags: NDArray[Any],
+    shapes: NDArray[Any],
+    seeds: NDArray[Any],
+    n: int,
+    valid: NDArray[Any],
+    stray: float,
+    residual: NDArray[Any],
+) -> int:
+    """Take out components of which only a flank is on the image; return how many stay.
+
+    Peak and position of such a source are extrapolated. Its centre is on no pixel with data, and
+    there is none behind it as seen from the pixel that it started from: a source around a hole
+    stays. The others are left as they are, fitted together with it.
+    """
+    for k in range(n - 1, -1, -1):
+        dx, dy = theta[k, 1] - seeds[k, 1], theta[k, 2] - seeds[k, 0]
+        distance = sqrt(dx * dx + dy * dy)
+        shown = distance == 0.0
+        if not shown:
+            for step in range(ceil(2.0 * stray)):
+                row = round(theta[k, 2] + step * dy / distance)
+                column = round(theta[k, 1] + step * dx / distance)
+                if 0 <= row < valid.shape[0] and 0 <= column < valid.shape[1]:
+                    shown |= valid[row, column]
+        if not shown:
+            add_component(residual, theta[k], 1.0, REACH)
+            _drop_component(k, n, theta, kinds, anchor, flags, shapes, seeds)
+            n -= 1
+    return n
+
+
+@njit(cache=True, nogil=True)
 def _describe_rest(
     theta: NDArray[Any],
     kinds: NDArray[Any],
@@ -154,7 +192,8 @@ def fit_island(
     Returns
     -------
     n, theta, kinds, flags, shapes, seeds
-        The first ``n`` rows count. Only the last may hold moments instead of a fit.
+        The first ``n`` rows count; none where all that shows is the flank of a source outside the
+        image. Only the last may hold moments instead of a fit.
     """
     snr = data * weight
     large = n_pixels > settings.max_pixels
@@ -215,6 +254,7 @@ def fit_island(
             kinds[0] = POINT
             flags[0] |= BOUNDED
             subtract_components(data, theta, n, residual)
+    n = _drop_outside(theta, kinds, anchor, flags, shapes, seeds, n, valid, settings.stray, residual)
     if large:
         for k in range(n):
             flags[k] |= TOO_LARGE

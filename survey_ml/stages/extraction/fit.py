@@ -15,6 +15,9 @@ from survey_ml.stages.extraction.model import FIXED, FREE, shape_is_valid, span_
 CONVERGED, HELD, UNCONVERGED, SINGULAR = 0, 1, 2, 3
 """How a fit ended; `HELD` is at a minimum but for components that would leave their bounds."""
 
+APERTURES, APERTURE_GROWTH = 3, 1.5
+"""How many apertures are tried where pixels are missing, and by how much each is wider."""
+
 
 @njit(cache=True, nogil=True)
 def count_parameters(kinds: NDArray[Any], n: int) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from survey_ml.stages.extraction.covariance import estimate_covariance, spread_covariance
 from survey_ml.stages.extraction.decomposition import fit_island
-from survey_ml.stages.extraction.fit import count_parameters, select_pixels
+from survey_ml.stages.extraction.fit import APERTURE_GROWTH, APERTURES, count_parameters, select_pixels
 from survey_ml.stages.extraction.grouping import group_components
 from survey_ml.stages.extraction.model import FREE, POINT, area_ratio, evaluate, span_ellipse
 from survey_ml.stages.extraction.moments import sum_variance
@@ -135,10 +135,17 @@ def _fill_covariances(
         p = count_parameters(kinds[first : first + size], size)
         step = np.empty(p)
         part = theta[first : first + size]
-        pixels = select_pixels(part, kinds[first : first + size], size, valid, radii, least)
-        good, matrix = estimate_covariance(
-            part, kinds[first : first + size], size, weight, pixels, acf, residual, step
-        )
+        good, matrix = False, np.empty((0, 0))
+        for attempt in range(APERTURES if size == 1 else 1):
+            wider = APERTURE_GROWTH**attempt
+            pixels = select_pixels(
+                part, kinds[first : first + size], size, valid, wider * radii, wider * least
+            )
+            good, matrix = estimate_covariance(
+                part, kinds[first : first + size], size, weight, pixels, acf, residual, step
+            )
+            if good:
+                break
         if not good:
             blocks[first : first + size] = np.nan
             for k in range(first, first + size):
@@ -291,7 +298,7 @@ def measure_islands(
         sums[i, 5] = sqrt(squares / n_pixels)
         sums[i, 6] = n
         # What is described by moments is the last row, and a source of its own.
-        fitted = n - 1 if flags[n - 1] & MOMENTS else n
+        fitted = n - 1 if n > 0 and flags[n - 1] & MOMENTS else n
         group = np.empty(n, np.int64)
         group[:fitted] = group_components(theta, fitted, weight, settings.flood)
         n_groups = group[:fitted].max() + 1 if fitted > 0 else 0

@@ -7,7 +7,7 @@ from survey_ml.stage import Resources, Scope, StageSpec
 
 SPEC = StageSpec(
     name="extraction",
-    version="3",
+    version="4",
     factory="survey_ml.stages.extraction.stage:Extraction",
     reads=(array("image"), summary("noise_model")),
     writes=(

@@ -93,7 +93,8 @@ def check_tables(result, field):
         assert ((result[name][key] >= 0) & (result[name][key] < field.shape[0] * field.shape[1])).all()
     components, sources, islands = (result[name] for name in TABLES)
     assert set(components["source_id"]) == set(sources["source_id"])
-    assert set(components["island_id"]) == set(sources["island_id"]) == set(islands["island_id"])
+    filled = islands["island_id"][islands["n_components"] > 0]
+    assert set(components["island_id"]) == set(sources["island_id"]) == set(filled)
     for row, key in enumerate(sources["source_id"]):
         own = components["source_id"] == key
         assert sources["n_components"][row] == own.sum()
@@ -178,7 +179,7 @@ def test_the_mask_is_the_islands(result):
 def test_the_cut_is_half_a_source_flagged(make_noise, beam_covariance, add_source, make_field, acf):
     """On the border, at a hole and at the image's own edge."""
     image = make_noise(SHAPE, beam_covariance / 2, 22)
-    places = {"border": (BORDER - 1.2, 200.0), "hole": (170.0, 299.4), "image": (250.0, 438.8)}
+    places = {"border": (BORDER - 0.4, 200.0), "hole": (170.0, 299.4), "image": (250.0, 438.8)}
     near, far = (BORDER + 2.8, 100.0), (300.0, 220.0)
     for y, x in (*places.values(), near, far):
         add_source(image, y, x, 60.0, beam_covariance)
@@ -199,6 +200,30 @@ def test_the_cut_is_half_a_source_flagged(make_noise, beam_covariance, add_sourc
     assert components["flags"][row] & EDGE
     assert_allclose(components["peak_flux"][row], 60.0, atol=6.0)
     assert not components["flags"][nearest(components, far[1], far[0])] & (EDGE | TRUNCATED)
+
+
+@pytest.mark.parametrize("depth", [1.2, 2.5])
+def test_the_flank_of_a_source_outside_the_image_is_an_island_only(
+    make_noise, beam_covariance, add_source, make_field, acf, depth
+):
+    """Beyond a blank border and beyond the image's own edge; a source around a small hole stays."""
+    image = make_noise(SHAPE, beam_covariance / 2, 23)
+    outside = [(BORDER - depth, 200.0), (250.0, SHAPE[1] - 1 + depth)]
+    around = (170.0, 299.4)
+    for y, x in (*outside, around):
+        add_source(image, y, x, 200.0, beam_covariance)
+    image[:BORDER] = np.nan
+    image[170, 299] = np.nan
+    field = make_field(SHAPE)
+    result = measure_image(image, field, noise_model={"acf": acf.tolist()})
+    check_tables(result, field)
+    check_maps(result, image)
+    components, islands = result["components"], result["islands"]
+    assert len(components["x"]) == 1
+    assert_allclose([components["y"][0], components["x"][0]], around, atol=0.1)
+    assert_allclose(components["peak_flux"][0], 200.0, atol=8.0)
+    assert sorted(islands["n_components"]) == [0, 0, 1]
+    assert (islands["flags"] & EDGE).all()
 
 
 def test_blends_are_separated_flagged_and_joined(make_noise, beam_covariance, add_source, make_field, acf):
