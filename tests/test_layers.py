@@ -25,6 +25,7 @@ CONTRACTS = {
     "columns",
     "labelled",
     "morphology_flags",
+    "uncertainty_flags",
     "zenithal",
 }
 DISCOVERY = {"allowed", "explain", "document", "specs", "plugins", "builtin", "graph", "loader", "describe"}

@@ -147,3 +147,14 @@ def test_sets_cover_what_they_promise_and_weights_mend_a_shift():
         assert coverage[name, "plain"] < 0.85
         assert coverage[name, "weighted, shares known"] > 0.87
         assert coverage[name, "weighted, shares estimated"] > 0.87
+
+
+def test_posteriors_are_fitted_and_tried_on_test_images(tmp_path):
+    result = run(
+        "posteriors", "firstgalaxy-attention", "--method", "laplace", "--every", 10, "--out", tmp_path
+    )
+    [rows] = result["tables"].values()
+    assert [(row["on"], row["n"]) for row in rows] == [("firstgalaxydata test", 200)]
+    assert 0.7 < rows[0]["accuracy"] < 0.9 and rows[0]["calibrated ECE"] < 0.15
+    assert 0.8 < rows[0]["in 90 % set"] < 0.98
+    assert (tmp_path / "posteriors/firstgalaxy-attention-laplace.safetensors").is_file()

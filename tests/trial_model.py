@@ -38,3 +38,32 @@ def write_model(path: Path, *, seed: int = 0, classes=("FRI", "FRII", "compact",
     )
     save_model(path, network, card)
     return path
+
+
+def write_posterior(base: Path, *, method="laplace", n=160) -> Path:
+    """Write a posterior over the last layer of a model of 50 px beside it, and return its path.
+
+    The labels are what the model says, but for a sixth of them.
+    """
+    import numpy as np
+
+    from survey_ml.labelled import LabelledImages
+    from survey_ml.models.classifier import load_classifier
+    from survey_ml.models.posterior_fitting import Trained, fit_posterior
+    from survey_ml.models.trial import make_images
+
+    classifier = load_classifier(base, "torch")
+    images = np.round(make_images(2 * n, 50, 3) * 255).astype(np.uint8)
+    labels = classifier.predict(images.astype(np.float32) / 255).logits.argmax(axis=1)
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random(2 * n) < 1 / 6, rng.integers(len(classifier.classes), size=2 * n), labels)
+    # Each class often enough to calibrate with.
+    labels[: 8 * len(classifier.classes)] = np.arange(8 * len(classifier.classes)) % len(classifier.classes)
+    labels[n : n + 8 * len(classifier.classes)] = labels[: 8 * len(classifier.classes)]
+    nowhere = np.full(2 * n, np.nan)
+    data = LabelledImages(
+        images, labels.astype(np.int64), classifier.classes, np.arange(2 * n).astype(np.str_), nowhere,
+        nowhere, np.full(2 * n, ""),
+    )  # fmt: skip
+    train, held = data.take(slice(0, n)), data.take(slice(n, 2 * n))
+    return fit_posterior(base, train, [Trained(base, train, held)], base.parent, method=method, held="drawn")

@@ -195,7 +195,8 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
             f"empty below {images.clip_sigma:g} times the noise",
         ),
         ("architecture", ", ".join(f"{key} {_shorten(value)}" for key, value in card.architecture.items())),
-        ("temperature", f"{card.temperature:g}"),
+        ("temperature", f"{card.temperature:g}" if card.base is None else ""),
+        *_describe_posterior(card),
         ("trained on", f"{training.data} ({training.n} images)" if training.data else ""),
         ("split", training.split),
         ("seeds", ", ".join(map(str, training.seeds))),
@@ -215,6 +216,19 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
         click.echo(
             format_table(header, [(m.quantity, m.value, m.low, m.high, m.n, m.data) for m in card.metrics])
         )
+
+
+def _describe_posterior(card: Card) -> list[tuple[str, str]]:
+    """Return what is to be said of a posterior over the last layer of another model."""
+    if card.base is None or card.posterior is None or card.calibration is None:
+        return []
+    posterior, calibration = card.posterior, card.calibration
+    prior = f", prior of width {posterior.prior_scale:.3g}" if posterior.prior_scale else ""
+    return [
+        ("belongs to", f"{card.base.name} ({card.base.hash[:12]})"),
+        ("posterior", f"{posterior.method} over the last layer{prior}"),
+        ("calibrated", f"by {calibration.method} on {calibration.n} images: {calibration.data}"),
+    ]
 
 
 def _shorten(value: Any) -> str:

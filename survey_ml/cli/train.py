@@ -102,6 +102,97 @@ def morphology(
     click.echo(f"\n{path}\nsurvey-ml models show {path}\nsurvey-ml classify IMAGES --model {path}")
 
 
+@train.command()
+@click.option("--model", "name", required=True, metavar="NAME|PATH", help="The trained network.")
+@click.option("--data", required=True, metavar="SOURCE", help="Images that it was trained on.")
+@click.option("--subset", metavar="NAME", help="Part of a data set known by name, such as confident.")
+@click.option(
+    "--held",
+    metavar="SOURCE",
+    help="Labelled images that it was not trained on: the split valid of the data unless given.",
+)
+@click.option("--held-subset", metavar="NAME", help="Part of it, when it is known by name.")
+@click.option(
+    "--method",
+    type=click.Choice(["bayes-by-backprop", "mc-dropout", "laplace"]),
+    default="bayes-by-backprop",
+    show_default=True,
+    help="Of the posterior.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of everything random.")
+@click.option("--out", default="trained", show_default=True, metavar="DIR", help="Folder for the file.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads: all cores unless given.")
+@json_option
+@debug_option
+def uncertainty(
+    name: str,
+    data: str,
+    subset: str | None,
+    held: str | None,
+    held_subset: str | None,
+    method: Any,
+    seed: int,
+    out: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Fit a posterior over the last layer of a trained network, and calibrate it on held-out images.
+
+    The file says how far the classes of that network can be trusted: name it as `model` of the stage
+    uncertainty, or as `classify --uncertainty --posterior`.
+    """
+    with json_output(as_json) as emit:
+        import torch
+
+        from survey_ml.data.labelled.reading import read_labelled
+        from survey_ml.errors import ConfigError
+        from survey_ml.models.estimator import find_estimator
+        from survey_ml.models.format import read_card
+        from survey_ml.models.posterior_fitting import Trained, fit_posterior
+        from survey_ml.models.registry import find_model
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        base = find_model(name)
+        card, digest = read_card(base.path)
+        images = read_labelled(data, subset, classes=card.classes)
+        if held is None:
+            kept, train = images.take(images.split == "valid"), images.take(images.split == "train")
+            if not len(kept):
+                raise ConfigError(
+                    f"{data} has no validation images", "name images that were held out with --held"
+                )
+            said = f"{data}, validation images"
+        else:
+            kept, train = read_labelled(held, held_subset, classes=card.classes), images
+            train = train.take(train.split != "test")
+            said = " ".join(part for part in (held, held_subset) if part)
+        source = " ".join(part for part in (data, subset) if part)
+        path = fit_posterior(
+            base.path,
+            train,
+            [Trained(base.path, train, kept)],
+            Path(out),
+            method=method,
+            seed=seed,
+            held=said,
+            source=source,
+        )
+        found = find_estimator(card.name, digest, method, given=path).describe()
+        emit({"model": path, "hash": found["hash"], "base": card.name, "held_out": found["held_out"]})
+    if as_json:
+        return
+    known = found["held_out"]
+    rows = [
+        (f"sets of 90 % hold {label}", one["value"], one["low"], one["high"], one["n"])
+        for label, one in zip(card.classes, known["coverage"], strict=True)
+    ]
+    ece = known["ece"]
+    rows = [("calibration error", ece["value"], ece["low"], ece["high"], ece["n"]), *rows]
+    click.echo(format_table(("on held-out images", "value", "low", "high", "n"), rows))
+    click.echo(f"\n{path}\nsurvey-ml classify IMAGES --model {name} --uncertainty --posterior {path}")
+
+
 def _read_fitting(config: str | None, given: dict[str, Any]) -> Fitting:
     from pydantic import ValidationError
 

@@ -19,6 +19,8 @@ _SAME = {
 _ABOUT = {
     "morphology": "Of the stage `morphology`; all but the first three are columns of `sources`. There is one "
     "`morph_p_` a class of the model, such as `morph_p_fri`.",
+    "uncertainty": "Of the stage `uncertainty`; all but the first three are columns of `sources`. There is "
+    "one `unc_p_` a class of the model.",
     "morphology_features": "Of the stage `morphology`, a file of its own; its vectors are the model's.",
 }
 

@@ -15,6 +15,7 @@ _ABOUT = {
     "peaks": "Local maxima above the threshold",
     "forced": "Fluxes measured at given positions",
     "morphology": "Classes of morphology of sources",
+    "uncertainty": "Uncertainties of the classes of sources",
     "morphology_features": "What the classifier of morphology saw of each source",
 }
 

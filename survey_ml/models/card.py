@@ -70,6 +70,40 @@ class Metric(Part):
     """Images that it was measured on."""
 
 
+class Base(Part):
+    """The model that a posterior over a last layer belongs to."""
+
+    name: str = Field(pattern=MODEL_NAME, max_length=64)
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of its file."""
+
+
+class Posterior(Part):
+    """What is known of the weights beyond their best values."""
+
+    method: Literal["bayes-by-backprop", "mc-dropout", "laplace"]
+    prior_scale: Number = Field(0.0, ge=0.0)
+    """Standard deviation of the Gaussian prior; 0 where there is none."""
+    rate: Number = Field(0.0, ge=0.0, lt=1.0)
+    """Share of features that dropout drops."""
+
+
+class Calibration(Part):
+    """What was learnt from images that the model was not trained on."""
+
+    data: str = ""
+    """Images, and how they were held out."""
+    n: int = Field(ge=1, le=1_000_000)
+    """How many."""
+    width: int = Field(ge=1, le=4096)
+    """Numbers of an embedding."""
+    method: Literal["temperature", "vector", "isotonic"] = "temperature"
+    """See `survey_ml.learning.calibration.Calibrator`, also for what follows."""
+    scale: tuple[Number, ...] = ()
+    shift: tuple[Number, ...] = ()
+    knots: tuple[tuple[tuple[Number, ...], tuple[Number, ...]], ...] = ()
+
+
 class Card(Part):
     """All that users of a model should know, and all that is needed to run it beside the weights."""
 
@@ -79,15 +113,19 @@ class Card(Part):
     """Changes whenever the weights do."""
     classes: tuple[str, ...] = Field(min_length=2, max_length=1000)
     """Classes in the order of the logits, as shown."""
-    kind: Literal["attention", "cnn", "forest"]
+    kind: Literal["attention", "cnn", "forest", "head"]
     """`attention`: a network of `survey_ml.learning.networks`; `cnn`: that of Tang et al. 2019; `forest`:
-    trees on measurements."""
+    trees on measurements; `head`: a posterior over the last layer of another model."""
     architecture: Plain
     """What the network or the forest is built from, beside its arrays."""
     preprocessing: Preprocessing = Preprocessing()
     """How images are made that the model wants to see."""
     training: Training = Training()
     metrics: tuple[Metric, ...] = ()
+    base: Base | None = None
+    """Of a `head`: the model that it belongs to."""
+    posterior: Posterior | None = None
+    calibration: Calibration | None = None
     temperature: float = Field(1.0, gt=0.0, allow_inf_nan=False)
     """The logits are divided by it (Guo et al. 2017); 1 where they are not calibrated."""
     licence: str = ""

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import SurveyMLError
 from survey_ml.learning.groups import parse_group
+from survey_ml.models.card import Card
 from survey_ml.models.classifier import Classifier, Predictions, list_runtimes, load_classifier
+from survey_ml.models.estimator import find_estimator
 from survey_ml.models.format import SHOWN_DIGITS, read_model
 from survey_ml.models.registry import ModelFile
 from survey_ml.models.trial import make_images
@@ -91,11 +93,13 @@ def check_model(
     """
     try:
         tensors, card, digest = read_model(model.path)
-        classifier = load_classifier(model.path)
+        classifier = load_classifier(model.path) if card.base is None else None
     except SurveyMLError as error:
         return [Check("file", False, math.nan, error.message)], []
     size = sum(array.size for array in tensors.values())
     whole = f"hash {digest[:SHOWN_DIGITS]}, {len(tensors)} arrays, {size} values, all as the card says"
+    if classifier is None:
+        return [Check("file", True, math.nan, whole), _check_posterior(model, card)], []
     few = make_images(N_BATCH, card.preprocessing.side, seed)
     checks = [Check("file", True, math.nan, whole), _check_batches(classifier, few, seed)]
     checks.append(_check_runtimes(model, classifier, few))
@@ -118,6 +122,23 @@ def _check_batches(classifier: Classifier, images: NDArray[np.float32], seed: in
     detail = f"{len(images)} images in batches of 1, 7 and 64, in order and shuffled: "
     detail += f"{differ} labels differ, probabilities by {largest:.1g} at most"
     return Check("batch", differ == 0 and largest <= MOST_BATCH, largest, detail)
+
+
+def _check_posterior(model: ModelFile, card: Card) -> Check:
+    """Try whether the judgement of a source depends on those beside it, or changes when it is made again."""
+    assert card.base is not None and card.posterior is not None and card.calibration is not None
+    estimators = [
+        find_estimator(card.base.name, card.base.hash, card.posterior.method, given=model.path)
+        for _ in range(2)
+    ]
+    embedding = np.random.default_rng(0).standard_normal((N_BATCH, card.calibration.width))
+    whole = estimators[0].judge_embedding(embedding).calibrated
+    order = np.random.default_rng(1).permutation(N_BATCH)
+    parts = [estimators[1].judge_embedding(embedding[[row]]).calibrated for row in order]
+    largest = float(np.abs(np.concatenate(parts) - whole[order]).max())
+    detail = f"{N_BATCH} embeddings one by one, in another order and loaded again: "
+    detail += f"calibrated probabilities differ by {largest:.1g} at most"
+    return Check("batch", largest <= MOST_BATCH, largest, detail)
 
 
 def _check_runtimes(model: ModelFile, classifier: Classifier, images: NDArray[np.float32]) -> Check:

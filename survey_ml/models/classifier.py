@@ -157,6 +157,11 @@ def load_classifier(
         When the file is damaged, or has another hash.
     """
     tensors, card, digest = read_model(find_model(name_or_path).path, expected_hash=expected_hash)
+    if card.base is not None:
+        raise ConfigError(
+            f"{card.name} is a posterior over the last layer of {card.base.name}, and classifies nothing",
+            f"classify by {card.base.name}; the stage uncertainty and `classify --uncertainty` use it",
+        )
     if card.kind == "forest":
         architecture = parse_forest(card)
         forest = Forest.from_arrays(tensors, len(architecture.measurements))
@@ -168,7 +173,7 @@ def load_classifier(
 
 def list_runtimes(card: Card) -> list[RuntimeName]:
     """Return what could run a network here, the fastest first; nothing for a forest, which needs none."""
-    if card.kind == "forest":
+    if card.kind in ("forest", "head"):
         return []
     return ["openvino", "torch"] if has_openvino() else ["torch"]
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.explain import suggest
+from survey_ml.models.calibration import list_held_out
 from survey_ml.models.card import Card
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ MOST_FIELDS = 4096
 LARGEST_FILTER = 31
 LARGEST_SIDE = 4096
 LARGEST_REDUCE = 64
+LARGEST_WIDTH = 4096
+LARGEST_HEAD = 8192
 """Limits of what is built for a file of unknown origin."""
 
 
@@ -43,6 +46,19 @@ class ForestArchitecture:
     measurements: tuple[str, ...]
     n_trees: int
     n_nodes: int
+
+
+@dataclass(frozen=True)
+class HeadArchitecture:
+    """Of a posterior over a last layer: its classes, and the numbers that it reads.
+
+    Parameters
+    ----------
+    n_classes, width : int
+    """
+
+    n_classes: int
+    width: int
 
 
 def parse_architecture(card: Card) -> Architecture:
@@ -92,6 +108,27 @@ def parse_forest(card: Card) -> ForestArchitecture:
     return found
 
 
+def parse_head(card: Card) -> HeadArchitecture:
+    """Return the size of a last layer from its card.
+
+    Raises
+    ------
+    InputError
+        When it is out of range, or the card lacks what belongs to a head.
+    """
+    found: HeadArchitecture = _parse(HeadArchitecture, card)
+    if not 1 <= found.width <= LARGEST_WIDTH or found.n_classes * (found.width + 1) > LARGEST_HEAD:
+        raise InputError(
+            f"the card's architecture.width is {found.width}, for {found.n_classes} classes",
+            f"widths to {LARGEST_WIDTH} and {LARGEST_HEAD} weights are possible",
+        )
+    if card.base is None or card.posterior is None or card.calibration is None:
+        raise InputError("the card of a head lacks base, posterior or calibration", "fit it again")
+    if card.calibration.width != found.width:
+        raise InputError("the card's architecture and calibration are of two widths", "fit it again")
+    return found
+
+
 def build_network(card: Card) -> AttentionNetwork | PlainNetwork:
     """Return the network of a card without memory for its weights, to be filled by ``assign``.
 
@@ -133,6 +170,14 @@ def list_arrays(card: Card) -> Shapes:
             "right": ("int32", nodes),
             "value": ("float64", (forest.n_nodes, forest.n_classes)),
         }
+    if card.kind == "head":
+        head = parse_head(card)
+        assert card.posterior is not None and card.calibration is not None
+        size = head.n_classes * (head.width + 1)
+        arrays = {"mean": ("float32", (head.n_classes, head.width + 1))}
+        if card.posterior.method != "mc-dropout":
+            arrays["factor"] = ("float32", (size, size))
+        return arrays | list_held_out(card.calibration.n, head.n_classes, head.width)
     state = build_network(card).state_dict()
     return {
         name: (str(value.dtype).removeprefix("torch."), tuple(value.shape)) for name, value in state.items()

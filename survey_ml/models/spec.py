@@ -10,7 +10,14 @@ MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("mirabest-attention", _FACTORY, summary="FRI or FRII: attention gates"),
     ModelSpec("mirabest-d4", _FACTORY, summary="FRI or FRII: the same in eight orientations"),
     ModelSpec("firstgalaxy-attention", _FACTORY, summary="FRI, FRII, compact or bent: attention gates"),
+    ModelSpec("firstgalaxy-d4", _FACTORY, summary="FRI, FRII, compact or bent: in eight orientations"),
     ModelSpec("firstgalaxy-forest", _FACTORY, summary="FRI, FRII, compact or bent: a forest on measurements"),
+    *(
+        ModelSpec(
+            f"{name}-bayes-by-backprop", _FACTORY, summary=f"How far the classes by {name} can be trusted"
+        )
+        for name in ("mirabest-attention", "mirabest-d4", "firstgalaxy-attention", "firstgalaxy-d4")
+    ),
 )
 
 DEFAULT = "mirabest-d4"

@@ -23,6 +23,18 @@ PANELS: tuple[PanelSpec, ...] = (
         830,
         summary="Most certain and most doubtful classes, with the model's attention",
     ),
+    PanelSpec(
+        "uncertainty",
+        f"{_HOME}.uncertainty:show_uncertainty",
+        840,
+        summary="How far classes can be trusted: reliability, entropy, prediction sets",
+    ),
+    PanelSpec(
+        "uncertainty_gallery",
+        f"{_HOME}.morphology_gallery:show_uncertainty_gallery",
+        850,
+        summary="Sources whose class is most uncertain",
+    ),
     PanelSpec("timings", f"{_HOME}.timings:show_timings", 900, summary="Tiles and time by stage"),
     PanelSpec("provenance", f"{_HOME}.provenance:show_provenance", 950, summary="Inputs, versions, citation"),
 )

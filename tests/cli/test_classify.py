@@ -10,6 +10,8 @@ import pytest
 from astropy.io import fits
 from model_files import write_forest, write_model
 from PIL import Image
+from trial_model import write_model as write_trial
+from trial_model import write_posterior
 
 from survey_ml.models.trial import make_images
 
@@ -170,3 +172,52 @@ def test_a_pipe_among_images_is_named_and_not_waited_for(call, model, tmp_path, 
         answer = call("classify", *inputs, "--model", model, "--json")
         assert answer.code == 1 and len(answer.json["rows"]) == 6
         assert answer.json["failed"][0]["cause"] == f"{tmp_path / name} is a named pipe, not a regular file"
+
+
+def test_uncertainty_adds_to_every_row(call, tmp_path):
+    images = np.concatenate([IMAGES, np.full((1, 50, 50), np.nan, np.float32)])
+    np.save(tmp_path / "stack.npy", images)
+    model = write_trial(tmp_path / "trial.safetensors", classes=("FRI", "FRII"))
+    posterior = write_posterior(model)
+    answer = call(
+        "classify", tmp_path / "stack.npy", "--model", model, "--uncertainty", "--posterior", posterior,
+        "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    plain = call("classify", tmp_path / "stack.npy", "--model", model, "--json").json["rows"]
+    added = ["entropy", "expected_entropy", "mutual_information", "overlap", "margin", "calibrated", "set"]
+    for row, other in zip(answer.json["rows"], plain, strict=True):
+        assert list(row) == [*other, *added]
+        assert {key: row[key] for key in other if key != "flags"} == {
+            k: other[k] for k in other if k != "flags"
+        }
+    *known, empty = answer.json["rows"]
+    for row in known:
+        assert row["entropy"] == pytest.approx(row["expected_entropy"] + row["mutual_information"], abs=1e-6)
+        assert set(row["set"]) <= set(row["calibrated"]) == {"FRI", "FRII"}
+        assert (len(row["set"]) == 1 and row["margin"] >= 0.2) or "doubtful" in row["flags"]
+    assert (
+        empty["entropy"] is None and empty["set"] == [] and empty["calibrated"] == {"FRI": None, "FRII": None}
+    )
+    assert "too_far_from_training" not in empty["flags"]
+    shown = call(
+        "classify", tmp_path / "stack.npy", "--model", model, "--uncertainty", "--posterior", posterior
+    )
+    assert "mutual_information" in shown.out
+    refused = call("classify", tmp_path / "stack.npy", "--model", model, "--uncertainty")
+    assert refused.code == 2 and "nothing is known of the uncertainty of model trial" in refused.err
+
+
+@pytest.mark.parametrize(
+    "name", ["mirabest-d4", "mirabest-attention", "firstgalaxy-attention", "firstgalaxy-d4"]
+)
+def test_every_built_in_network_has_its_posterior(name):
+    from survey_ml.models.estimator import METHOD, find_estimator
+    from survey_ml.models.format import read_card
+    from survey_ml.models.registry import find_model
+
+    _, digest = read_card(find_model(name).path)
+    estimator = find_estimator(name, digest)
+    assert estimator.describe()["method"] == METHOD
+    held = estimator.describe()["held_out"]
+    assert held["n"] >= 200 and held["ece"]["value"] < 0.05

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from trial_model import write_model
+from trial_model import write_model, write_posterior
 
 from survey_ml.config import LoadedConfig, ReleaseConfig
 from survey_ml.data.release import Release
@@ -35,12 +35,15 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> Context:
     truth = Table({name: sky.truth[name] for name in ("ra", "dec", "peak_flux", "local_rms")})
     truth["kind"] = [("fri", "compact", "point")[k % 3] for k in range(len(truth))]
     truth.write(base / "truth.fits")
-    write_model(base / "trial.safetensors")
+    write_posterior(write_model(base / "trial.safetensors"))
     release = ReleaseConfig(
         name="trial",
         fields=["sky.fits"],
         tiling={"core_px": 320, "halo_px": 64},
-        stages={"morphology": {"model": "trial.safetensors"}},
+        stages={
+            "morphology": {"model": "trial.safetensors"},
+            "uncertainty": {"method": "laplace", "model": "trial-laplace.safetensors"},
+        },
         engine={"kind": "local"},
         export={"formats": ["parquet"]},
         truth="truth.fits",

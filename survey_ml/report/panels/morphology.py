@@ -99,22 +99,29 @@ def compare_with_labels(context: Context, classes: list[str], *, flagged: bool =
 
     Without ``flagged``, classes that are in doubt by their flags are left out.
     """
+    matched = match_truth(context)
+    if matched is None:
+        return None
+    rows, kinds = matched
+    given = context.column("sources", "morph_class")[context.is_best][rows]
+    if not flagged:
+        found = context.column("sources", "morph_flags")[context.is_best][rows]
+        sure = ~find_doubtful(found, given)
+        given, kinds = given[sure], kinds[sure]
+    return count_labels(given, kinds, classes)
+
+
+def match_truth(context: Context) -> tuple[NDArray[np.int64], NDArray[np.str_]] | None:
+    """Return rows among the best sources whose kind the truth gives, and these kinds."""
     if context.config.truth is None:
         return None
     truth = read_catalogue(context.config.truth, context.base, ("ra", "dec"))
     if "kind" not in truth:
         return None
-    best = context.is_best
-    ours = {
-        name: context.column("sources", name)[best]
-        for name in ("ra", "dec", "total_flux", "morph_class", "morph_flags")
-    }
+    ours = {name: context.column("sources", name)[context.is_best] for name in ("ra", "dec", "total_flux")}
     radius = max(context.release.field(name).info.beam.major for name in context.release.fields)
     rows, objects = match_objects(ours, truth, radius=radius)
-    if not flagged:
-        sure = ~find_doubtful(ours["morph_flags"][rows], ours["morph_class"][rows])
-        rows, objects = rows[sure], objects[sure]
-    return count_labels(ours["morph_class"][rows], np.asarray(truth["kind"])[objects], classes)
+    return rows, np.asarray(truth["kind"], np.str_)[objects]
 
 
 def _show_confusion(context: Context, confusion: Confusion, certain: Confusion | None) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +69,35 @@ def show_morphology_gallery(context: Context) -> Panel | None:
     if model is None or not len(context.column("sources", "morph_class")):
         return None
     certain, doubtful = choose_sources(context, model["classes"])
-    chosen = [*certain, *doubtful]
+    groups = {"Most certain": certain, "Most doubtful": doubtful}
+    return _show_groups(context, model, "Certain and doubtful classes", groups)
+
+
+def show_uncertainty_gallery(context: Context) -> Panel | None:
+    """Return pictures of the sources with the largest entropies, where the stage uncertainty has run."""
+    model = read_model(context)
+    entropy = context.column("sources", "unc_entropy")
+    if model is None or not len(entropy):
+        return None
+    flags = context.column("sources", "morph_flags").astype(np.int64)
+    rows = np.flatnonzero(context.is_best & ((flags & ~OF_SOURCE) == 0) & np.isfinite(entropy))
+    order = rows[np.argsort(-entropy[rows].astype(np.float64), kind="stable")]
+    chosen = _take_islands(context, order, _DOUBTFUL, set())
+    return _show_groups(context, model, "Most uncertain classes", {"Most uncertain": chosen})
+
+
+def _show_groups(
+    context: Context, model: dict[str, Any], title: str, groups: Mapping[str, list[int]]
+) -> Panel | None:
+    """Return pictures of groups of sources."""
+    chosen = [row for rows in groups.values() for row in rows]
     if not chosen:
         return None
     try:
         seen = _look_again(context, model, chosen)
     except SurveyMLError as error:
         text = render("<p>The model could not look again at its sources: {{ why }}</p>", why=error.message)
-        return Panel("Certain and doubtful classes", text)
+        return Panel(title, text)
     looks = any(one.attention is not None for one in seen.values())
     pieces = [
         render(
@@ -88,10 +109,10 @@ def show_morphology_gallery(context: Context) -> Panel | None:
             else "what the model was given.",
         )
     ]
-    for title, rows in (("Most certain", certain), ("Most doubtful", doubtful)):
-        if rows := [row for row in rows if row in seen]:
-            pieces.append(_draw_group(context, model, title, rows, seen))
-    return Panel("Certain and doubtful classes", join(pieces))
+    for name, members in groups.items():
+        if rows := [row for row in members if row in seen]:
+            pieces.append(_draw_group(context, model, name, rows, seen))
+    return Panel(title, join(pieces))
 
 
 def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -106,23 +127,28 @@ def choose_sources(context: Context, classes: Sequence[str]) -> tuple[list[int],
     sure = ~find_doubtful(flags, label)
     good = context.is_best & ((flags & ~OF_SOURCE) == 0) & np.isfinite(p).all(axis=1)
     top = np.where(good, p.max(axis=1, initial=0.0), np.nan)
-    place = list(zip(context.column("sources", "field"), context.column("sources", "island_id"), strict=True))
     taken: set[tuple[Any, Any]] = set()
-
-    def take(rows: NDArray[np.int64], most: int) -> list[int]:
-        found: list[int] = []
-        for row in rows.tolist():
-            if len(found) < most and place[row] not in taken:
-                taken.add(place[row])
-                found.append(row)
-        return found
-
     certain: list[int] = []
     for name in classes:
         rows = np.flatnonzero(good & sure & (label == name))
-        certain += take(rows[np.argsort(-top[rows], kind="stable")], _EACH)
+        certain += _take_islands(context, rows[np.argsort(-top[rows], kind="stable")], _EACH, taken)
     rows = np.flatnonzero(good)
-    return certain, take(rows[np.argsort(top[rows], kind="stable")], _DOUBTFUL)
+    order = rows[np.argsort(top[rows], kind="stable")]
+    return certain, _take_islands(context, order, _DOUBTFUL, taken)
+
+
+def _take_islands(
+    context: Context, rows: NDArray[np.int64], most: int, taken: set[tuple[Any, Any]]
+) -> list[int]:
+    """Return the first rows whose islands are not taken, and take them."""
+    fields, islands = context.column("sources", "field"), context.column("sources", "island_id")
+    found: list[int] = []
+    for row in rows.tolist():
+        place = (fields[row], islands[row])
+        if len(found) < most and place not in taken:
+            taken.add(place)
+            found.append(row)
+    return found
 
 
 def _look_again(context: Context, model: dict[str, Any], chosen: list[int]) -> dict[int, _Shown]:

@@ -70,7 +70,7 @@ class MorphologyOptions(Options):
         ConfigError
             When there is no such model, or what runs one is not installed.
         """
-        _require_libraries()
+        require_libraries("morphology")
         from survey_ml.models.registry import find_model
 
         found = find_model(self.model)
@@ -78,14 +78,14 @@ class MorphologyOptions(Options):
 
 
 @cache
-def _require_libraries() -> None:
+def require_libraries(stage: str) -> None:
     """Say before any work that the libraries for models are missing."""
     missing = [name for name in ("safetensors", "torch") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"stage morphology needs {' and '.join(missing)}, which is not installed",
-            "pip install 'survey-ml[learning]', or take morphology out of stages",
-            stage="morphology",
+            f"stage {stage} needs {' and '.join(missing)}, which is not installed",
+            f"pip install 'survey-ml[learning]', or take {stage} out of stages",
+            stage=stage,
         )
 
 
@@ -143,7 +143,7 @@ class Morphology(Stage):
         """
         from survey_ml.models.classifier import load_classifier
 
-        _require_libraries()
+        require_libraries("morphology")
         options = cast(MorphologyOptions, self.options)
         self.classifier = load_classifier(options.model, threads=1)
         wanted = self.classifier.card.preprocessing

@@ -1,0 +1,204 @@
+"""Who says how far the classes of a model can be trusted: a posterior over its last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from survey_ml.errors import ConfigError
+from survey_ml.learning.conformal import find_limits, score_labels
+from survey_ml.learning.heads import draw_gaussian, draw_masks, evaluate_heads
+from survey_ml.learning.judgement import HeldOut, Judgement, Standard, judge_samples
+from survey_ml.learning.reliability import find_reliability, measure_ece
+from survey_ml.learning.scores import measure_accuracy
+from survey_ml.models.calibration import read_held_out
+from survey_ml.models.card import Card
+from survey_ml.models.format import Tensors, read_model
+from survey_ml.models.registry import find_model
+
+METHOD = "bayes-by-backprop"
+SAMPLES = 100
+
+ChooseStandard = Callable[[tuple[str, ...]], Standard]
+
+
+class Estimator:
+    """Judges sources by a fixed set of weight samples.
+
+    Parameters
+    ----------
+    card : Card
+        Of the posterior.
+    digest : str
+        SHA-256 of its file.
+    tensors : mapping
+        Its arrays.
+    samples, seed : int
+        Weight samples, and what they are drawn from.
+    standard : Standard
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        digest: str,
+        tensors: Tensors,
+        *,
+        samples: int,
+        seed: int,
+        standard: Standard,
+    ) -> None:
+        assert card.posterior is not None and card.calibration is not None
+        self.card, self.hash, self.name, self.classes = card, digest, card.name, card.classes
+        self._seed, self._standard = seed, standard
+        self._held_out = read_held_out(card.calibration, tensors)
+        if card.posterior.method == "mc-dropout":
+            self._heads = draw_masks(tensors["mean"], card.posterior.rate, samples, seed)
+        else:
+            self._heads = draw_gaussian(tensors["mean"], tensors["factor"], samples, seed)
+
+    def judge_embedding(self, embedding: ArrayLike) -> Judgement:
+        """Judge sources by what the base model made of them, (n, d)."""
+        return judge_samples(
+            evaluate_heads(self._heads, embedding), embedding, self._held_out, self._standard
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is to be known of it: names, and what held-out images say."""
+        assert self.card.posterior is not None
+        return {
+            "name": self.name,
+            "version": self.card.version,
+            "hash": self.hash,
+            "method": self.card.posterior.method,
+            "classes": list(self.classes),
+            "seed": self._seed,
+            "held_out": self._describe_held_out,
+        }
+
+    @cached_property
+    def _describe_held_out(self) -> dict[str, Any]:
+        assert self.card.calibration is not None
+        held = self._held_out
+        p, labels = np.asarray(held.probabilities, np.float64), np.asarray(held.labels, np.int64)
+        bins = [
+            {"confidence": one.confidence, "accuracy": one.accuracy.value, "low": one.accuracy.low,
+             "high": one.accuracy.high, "n": one.accuracy.n}
+            for one in find_reliability(p, labels) if one.accuracy.n
+        ]  # fmt: skip
+        inside = _check_sets(held, self._standard)
+        coverage = [
+            asdict(measure_accuracy(inside[labels == k], np.ones(int((labels == k).sum()), bool)))
+            for k in range(len(self.classes))
+        ]
+        return {
+            "data": self.card.calibration.data,
+            "n": len(labels),
+            "ece": asdict(measure_ece(p, labels)),
+            "reliability": bins,
+            "coverage": coverage,
+        }
+
+
+def find_estimator(
+    name: str,
+    digest: str,
+    method: str = METHOD,
+    *,
+    given: str | Path | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    standard: ChooseStandard = lambda classes: Standard(),
+) -> Estimator:
+    """Return what judges the classes of a model.
+
+    Parameters
+    ----------
+    name, digest : str
+        Of the model that classified, and the SHA-256 of its file.
+    method : str
+        Of the posterior; empty for that of whatever is given.
+    given : str or Path, optional
+        The posterior. Otherwise what is registered as ``<name>-<method>``.
+    samples, seed : int
+    standard : callable
+        Gives the standard for classes.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, it is of another method, or was made for another model.
+    InputError
+        When its file is damaged.
+    """
+    path = find_model(given).path if given is not None else _find_posterior(name, method)
+    tensors, card, own = read_model(path)
+    _check(card, path, method)
+    assert card.base is not None
+    if card.base.hash != digest:
+        raise ConfigError(
+            f"{card.name} judges {card.base.name} ({card.base.hash[:12]}), but classes are by {name} "
+            f"({digest[:12]})",
+            "give both stages the same model, or fit a posterior with `survey-ml train uncertainty`",
+            stage="uncertainty",
+        )
+    return Estimator(card, own, tensors, samples=samples, seed=seed, standard=standard(card.classes))
+
+
+def check_posterior(name_or_path: str | Path, method: str) -> None:
+    """Say at once when a model is not there, or has no posterior of this method."""
+    path = find_model(name_or_path).path
+    _check(read_model(path)[1], path, method)
+
+
+def _check(card: Card, path: Path, method: str) -> None:
+    fit = "`survey-ml train uncertainty` fits one"
+    if card.base is None or card.posterior is None:
+        raise ConfigError(f"{card.name} ({path.name}) is no posterior of a model", fit, stage="uncertainty")
+    if method and card.posterior.method != method:
+        raise ConfigError(
+            f"{card.name} is of the method {card.posterior.method}, not {method}",
+            f"set method: {card.posterior.method}; or {fit}",
+            stage="uncertainty",
+        )
+
+
+def _find_posterior(name: str, method: str) -> Path:
+    """Return the file of the posterior that comes with a registered model."""
+    try:
+        return find_model(f"{name}-{method}").path
+    except ConfigError:
+        raise ConfigError(
+            f"nothing is known of the uncertainty of model {name} by {method}",
+            "fit a posterior with `survey-ml train uncertainty`, and name it",
+            stage="uncertainty",
+        ) from None
+
+
+def _check_sets(held: HeldOut, standard: Standard) -> NDArray[np.bool_]:
+    """Tell for each held-out image whether its set, made by all others, holds its class."""
+    scores, labels = score_labels(held.probabilities, held.labels), np.asarray(held.labels, np.int64)
+    n_classes = held.probabilities.shape[1]
+    inside = np.zeros(len(labels), bool)
+    for k in range(len(labels)):
+        limits = find_limits(
+            np.delete(scores, k),
+            np.delete(labels, k),
+            n_classes,
+            standard.coverage,
+            guarantee=standard.guarantee,
+            shares=standard.shares or None,
+        )
+        inside[k] = scores[k] <= limits[labels[k]]
+    return inside

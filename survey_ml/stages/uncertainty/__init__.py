@@ -1,0 +1,1 @@
+"""Uncertainties of the classes of sources."""

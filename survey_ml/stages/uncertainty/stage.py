@@ -1,0 +1,154 @@
+"""The uncertainty stage: how far the class of each source can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey_ml import uncertainty_flags as flags
+from survey_ml.errors import ConfigError
+from survey_ml.learning.judgement import Judgement, Standard, name_sets
+from survey_ml.stage import Inputs, Options, Stage, Table
+from survey_ml.stages.morphology.stage import require_libraries
+from survey_ml.stages.uncertainty.options import UncertaintyOptions
+
+if TYPE_CHECKING:
+    from survey_ml.models.estimator import Estimator
+
+
+class Uncertainties(Stage):
+    """Judge the classes that the stage morphology gave.
+
+    A posterior over the last layer of the model needs what morphology kept of each source, and no image: all
+    samples of all sources cost less than one look at a cutout.
+    """
+
+    options_type: ClassVar[type[Options]] = UncertaintyOptions
+
+    def setup(self) -> None:
+        """Make ready what is known before the first source.
+
+        Raises
+        ------
+        ConfigError
+            When the model that was named is not there, or has no posterior of the method asked for.
+        InputError
+            When its file is damaged.
+        """
+        require_libraries("uncertainty")
+        options = cast(UncertaintyOptions, self.options)
+        self._find = cache(self._load)
+        if options.model is not None:
+            from survey_ml.models.estimator import check_posterior
+
+            check_posterior(options.model, options.method)
+
+    def run(self, inputs: Inputs) -> Mapping[str, Any]:
+        """Judge the tile's sources.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            ``morphology``, ``morphology_features`` and ``morphology_model`` of the tile.
+
+        Returns
+        -------
+        mapping
+            The table ``uncertainty``, in the order of the sources, and ``uncertainty_model``, what is to
+            be known of the estimator.
+
+        Raises
+        ------
+        ConfigError
+            When there is no posterior for the morphology model, or it was made for another one.
+        """
+        base = inputs.summaries["morphology_model"]
+        estimator = self._find(str(base["name"]), str(base["hash"]))
+        table = inputs.tables["morphology"]
+        number = np.asarray(table["source_id"], np.int64)
+        probabilities = np.stack(
+            [np.asarray(table[f"morph_p_{name.lower()}"]) for name in estimator.classes], axis=1
+        )
+        rows = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
+        found = _Found(number, estimator.classes)
+        embedding = np.asarray(inputs.tables["morphology_features"]["morph_embedding"])
+        found.take(rows, estimator.judge_embedding(embedding[rows]))
+        return {"uncertainty": found.table(), "uncertainty_model": self._describe(estimator)}
+
+    def _load(self, name: str, digest: str) -> Estimator:
+        """Return the estimator for a morphology model."""
+        from survey_ml.models.estimator import find_estimator
+
+        options = cast(UncertaintyOptions, self.options)
+        return find_estimator(
+            name,
+            digest,
+            options.method,
+            given=options.model,
+            samples=options.samples,
+            seed=options.seed,
+            standard=self._standard,
+        )
+
+    def _standard(self, classes: tuple[str, ...]) -> Standard:
+        options = cast(UncertaintyOptions, self.options)
+        shares: tuple[float, ...] = ()
+        if options.guarantee == "weighted":
+            known = {name.lower(): share for name, share in options.shares.items()}
+            if sorted(known) != sorted(name.lower() for name in classes):
+                raise ConfigError(
+                    f"shares of {', '.join(options.shares) or 'nothing'} for classes {', '.join(classes)}",
+                    "give one for each class",
+                    stage="uncertainty",
+                )
+            shares = tuple(known[name.lower()] for name in classes)
+        return Standard(options.coverage, options.margin, options.guarantee, shares)
+
+    def _describe(self, estimator: Estimator) -> dict[str, Any]:
+        options = cast(UncertaintyOptions, self.options)
+        return estimator.describe() | {
+            "samples": options.samples,
+            "coverage": options.coverage,
+            "margin": options.margin,
+            "guarantee": options.guarantee,
+        }
+
+
+class _Found:
+    """The columns of all sources of a tile, filled bit by bit."""
+
+    _MEASURES = ("entropy", "expected_entropy", "mutual_information", "overlap", "margin")
+
+    def __init__(self, number: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+        n = len(number)
+        self.number, self.classes = number, classes
+        self.measures = {name: np.full(n, np.nan, np.float32) for name in self._MEASURES}
+        self.calibrated = np.full((n, len(classes)), np.nan, np.float32)
+        self.sets = np.full(n, "", dtype=object)
+        self.flags = np.full(n, flags.NO_DATA, np.int32)
+
+    def take(self, rows: NDArray[np.int64], judged: Judgement) -> None:
+        """Put in what was found of some sources."""
+        for name, values in self.measures.items():
+            values[rows] = getattr(judged.uncertainty, name)
+        self.calibrated[rows] = judged.calibrated
+        self.flags[rows] = judged.flags
+        for row, names in zip(rows, name_sets(judged, self.classes), strict=True):
+            self.sets[row] = "|".join(names)
+
+    def table(self) -> Table:
+        """Return the table."""
+        return {
+            "source_id": self.number,
+            **{f"unc_{name}": values for name, values in self.measures.items()},
+            **{
+                f"unc_p_{name.lower()}": np.ascontiguousarray(self.calibrated[:, k])
+                for k, name in enumerate(self.classes)
+            },
+            "unc_set": self.sets.astype(np.str_),
+            "unc_flags": self.flags,
+        }
