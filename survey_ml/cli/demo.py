@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from survey_ml.validation.completeness import Share
 
 
-MODEL = "firstgalaxy-attention"
+MODEL = "firstgalaxy-d4"
 """Classifies the demo's sources; it was not trained on the galaxies that are injected."""
 
 
