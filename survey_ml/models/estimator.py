@@ -151,7 +151,6 @@ def find_estimator(
             f"{card.name} judges {card.base.name} ({card.base.hash[:12]}), but classes are by {name} "
             f"({digest[:12]})",
             "give both stages the same model, or fit a posterior with `survey-ml train uncertainty`",
-            stage="uncertainty",
         )
     return Estimator(card, own, tensors, samples=samples, seed=seed, standard=standard(card.classes))
 
@@ -165,12 +164,11 @@ def check_posterior(name_or_path: str | Path, method: str) -> None:
 def _check(card: Card, path: Path, method: str) -> None:
     fit = "`survey-ml train uncertainty` fits one"
     if card.base is None or card.posterior is None:
-        raise ConfigError(f"{card.name} ({path.name}) is no posterior of a model", fit, stage="uncertainty")
+        raise ConfigError(f"{card.name} ({path.name}) is no posterior of a model", fit)
     if method and card.posterior.method != method:
         raise ConfigError(
             f"{card.name} is of the method {card.posterior.method}, not {method}",
             f"set method: {card.posterior.method}; or {fit}",
-            stage="uncertainty",
         )
 
 
@@ -181,8 +179,7 @@ def _find_posterior(name: str, method: str) -> Path:
     except ConfigError:
         raise ConfigError(
             f"nothing is known of the uncertainty of model {name} by {method}",
-            "fit a posterior with `survey-ml train uncertainty`, and name it",
-            stage="uncertainty",
+            "fit a posterior to a network with `survey-ml train uncertainty`, and name it",
         ) from None
 
 
