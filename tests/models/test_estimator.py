@@ -127,3 +127,28 @@ def test_the_calibrator_is_the_one_that_others_vouch_for():
     assert calibrator.scale[0] == pytest.approx(1 / 3, rel=0.25)
     before, after = (measure_loss(np.log(values), labels) for values in (hot, calibrated))
     assert after < before - 0.05
+
+
+def test_the_command_fits_to_labelled_images_and_says_what_is_missing(base, classifier, tmp_path, capsys):
+    from survey_ml.cli import main
+    from survey_ml.data.labelled.product import write_cutout_file
+
+    sources = []
+    for number in range(2):
+        images = (make_images(80, 50, seed=20 + number) * 255).round().astype(np.uint8)
+        labels = np.array(classifier.classes)[np.arange(80) % 4]
+        names, ra = np.array([f"s{k}" for k in range(80)]), np.linspace(0, 80, 80)
+        sources.append(tmp_path / f"images{number}.npz")
+        write_cutout_file(sources[-1], images, names, ra, ra / 2, np.full(80, 1.8), labels)
+    given = ["train", "uncertainty", "--model", base, "--data", sources[0], "--method", "laplace"]
+    given = [*map(str, given), "--out", str(tmp_path / "out"), "--threads", "1"]
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--held", str(sources[1])])
+    said = capsys.readouterr()
+    assert ended.value.code == 0, said.err
+    assert "sets of 90 % hold bent" in said.out and "trial-laplace.safetensors" in said.out
+    card, _ = read_card(tmp_path / "out/trial-laplace.safetensors")
+    assert card.calibration.n == 80 and card.training.n == 80
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert ended.value.code == 2 and "has no validation images" in capsys.readouterr().err
