@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("SURVEY_ML_DATA", ROOT.parent / "shared" / "data"))
 
@@ -52,7 +54,6 @@ def test_noise_alone_gives_no_more_than_crosses_the_threshold():
     assert ours["n"] <= groups["n"] + 4 * max(groups["n"], 1) ** 0.5
 
 
-@pytest.mark.slow
 def test_speed_is_measured_in_processes_of_their_own():
     result = run("peer_speed", "--size", 512, "--repeat", 1, "--no-peer")
     rows = {row["what"]: row for row in result["tables"]["one core, start-up included"]}

@@ -143,6 +143,7 @@ def test_a_run_that_names_the_stage_executes_it_on_ray(site, tmp_path):
     check_catalogue(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_its_own_test_passes(site):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TEMPLATE)],

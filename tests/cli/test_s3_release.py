@@ -75,6 +75,7 @@ def test_a_release_in_a_bucket_is_the_same_as_on_disk(call, in_bucket, s3_bucket
     assert ReleaseStore(out).medium.read("report.html")
 
 
+@pytest.mark.slow
 def test_faults_of_the_store_change_nothing(call, in_bucket, s3_bucket, s3_server, on_disk, monkeypatch):
     """5 % refused, 3 % of the writes applied and then refused, 2 % slow, and an outage."""
     faults = Faults(refused=0.05, applied=0.03, slow=0.02, delay=0.3)
@@ -92,6 +93,7 @@ def test_faults_of_the_store_change_nothing(call, in_bucket, s3_bucket, s3_serve
     assert call("status", f"s3://{s3_bucket}/surveys/out", "--clean", "--json").json["residue"] == []
 
 
+@pytest.mark.slow
 def test_a_store_that_stays_away_ends_the_run_and_the_same_command_goes_on(
     call, in_bucket, s3_bucket, s3_server, on_disk, monkeypatch
 ):

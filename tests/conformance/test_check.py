@@ -182,6 +182,7 @@ def test_each_impurity_fails_its_own_check(tmp_path):
     assert "bare" in detail(report, "stage loose", "options")
 
 
+@pytest.mark.slow
 def test_what_reads_a_stage_that_fails_is_not_judged(tmp_path):
     stages = EXITS + "\nclass After(Base):\n    pass\n"
     looks = 'reads=(summary("exits_looks"),), writes=(summary("a"),)'

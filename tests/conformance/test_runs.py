@@ -31,6 +31,7 @@ def check_result(result: dict, *broken: str) -> None:
     assert all(done[name] == 0 for name in broken)
 
 
+@pytest.mark.slow
 def test_the_local_engine_sets_broken_stages_aside_and_goes_on(tmp_path):
     roots = write_broken(tmp_path)
     path = install(list(roots.values()), tmp_path / "site")
@@ -45,6 +46,7 @@ def test_the_local_engine_sets_broken_stages_aside_and_goes_on(tmp_path):
     assert "SystemExit: 3" in causes["leaves"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_registered_is_named_before_any_work(tmp_path):
     roots = write_broken(tmp_path)
     path = install([roots[name] for name in ("good", "import", "api", "misspelt")], tmp_path / "site")

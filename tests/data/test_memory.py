@@ -20,6 +20,7 @@ def run(*arguments: str) -> float:
     return float(re.search(r"([\d.]+) times the memory", answer.stdout)[1])
 
 
+@pytest.mark.slow
 def test_nine_times_the_pixels_need_no_more_memory(tmp_path):
     assert run("--sizes", "2048", "6144", "--folder", str(tmp_path)) < 1.15
 

@@ -213,6 +213,7 @@ def test_frozen_networks_hold_only_plain_convolutions():
     assert make_card().kind == "attention"
 
 
+@pytest.mark.slow
 def test_openvino_reports_nothing_to_anybody(paths, tmp_path):
     """As it comes, importing it writes into the home folder and opens a connection."""
     source = f"""
