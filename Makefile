@@ -38,12 +38,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/survey-ml demo --out demo-release
 
-PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n $(PYTEST_WORKERS) -m "not slow"
 
+# Each starts many processes of its own.
 test-slow: install
-	$(PYTEST) -m slow
+	$(PYTEST) -n 2 -m slow
 
 check: install
 	$(BIN)/ruff check .

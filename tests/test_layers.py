@@ -45,6 +45,9 @@ ROOMS = {
     "cli",
 }
 
+RUN_MODELS = {("morphology", "stage.py"), ("uncertainty", "stage.py")}
+"""Stages that run models; the science of others knows nothing of them."""
+
 ALLOWED = {
     "contracts": CONTRACTS,
     "stages": CONTRACTS | {"stages"},
@@ -158,8 +161,7 @@ def test_imports_keep_to_the_layers(path):
             announced = target in SPECS_ONLY.get(room, ()) and ".spec." in module
             # A stage may read a file that its options name, in `setup`; never in its science.
             announced = announced or (room == "stages" and path.name == "stage.py" and target == "data")
-            # One stage runs models; its science knows nothing of them.
-            runs_models = path.parts[-2:] == ("morphology", "stage.py") and room == "stages"
+            runs_models = path.parts[-2:] in RUN_MODELS and room == "stages"
             announced = announced or (runs_models and target in {"learning", "models"})
             if target not in ALLOWED.get(layer, CONTRACTS | DISCOVERY) | {"__version__"} and not announced:
                 faults.append(f"{place}: {room} may not import {module}")

@@ -284,7 +284,7 @@ def test_a_model_is_looked_for_before_any_work(model, monkeypatch):
 def test_libraries_that_are_missing_are_said_before_any_work(model, monkeypatch):
     from survey_ml.stages.morphology import stage as module
 
-    module._require_libraries.cache_clear()
+    module.require_libraries.cache_clear()
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "torch" else name)
     with pytest.raises(ConfigError, match="needs torch, which is not installed") as caught:
         build({"model": "trial.safetensors"}, model.parent)

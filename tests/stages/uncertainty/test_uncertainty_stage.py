@@ -12,9 +12,8 @@ from survey_ml.errors import ConfigError
 from survey_ml.field import Beam, Field, Tile, Window
 from survey_ml.models.classifier import load_classifier
 from survey_ml.stage import Inputs
-from survey_ml.stages.uncertainty.options import UncertaintyOptions
 from survey_ml.stages.uncertainty.spec import SPEC
-from survey_ml.stages.uncertainty.stage import Uncertainties
+from survey_ml.stages.uncertainty.stage import Uncertainties, UncertaintyOptions
 
 pytest.importorskip("torch", reason="survey-ml[learning] is not installed")
 
