@@ -16,7 +16,7 @@ from survey_ml.errors import SurveyMLError
 from survey_ml.learning.laplace import HeadPosterior, fit_laplace, measure_curvature
 
 STEPS = 1500
-"""Of the optimiser; the loss changes by less than a thousandth in the last third."""
+"""Of the optimiser."""
 DRAWS = 8
 """Samples of the logits of each image a step."""
 
@@ -37,7 +37,7 @@ class Embedded:
 
 
 def fit_by_backprop(
-    data: Embedded, n_classes: int, *, prior_scale: float = 1.0, temperature: float = 1.0, seed: int = 0
+    data: Embedded, n_classes: int, *, prior_scale: float = 1.0, seed: int = 0
 ) -> HeadPosterior:
     """Fit independent Gaussians to the weights of a last layer by variational inference.
 
@@ -48,14 +48,12 @@ def fit_by_backprop(
     n_classes : int
     prior_scale : float
         Standard deviation of the Gaussian prior, for embeddings of unit scatter.
-    temperature : float
-        Multiplies the divergence from the prior; 1 is Bayes' theorem.
     seed : int
 
     Returns
     -------
     HeadPosterior
-        For the embeddings as they are; its evidence is the bound that is maximised.
+        For the embeddings as they are; its evidence is an estimate of the bound that is maximised.
 
     Notes
     -----
@@ -84,7 +82,7 @@ def fit_by_backprop(
         loss = functional.cross_entropy(logits.reshape(-1, n_classes), y.repeat(DRAWS), reduction="sum")
         apart = log_scale - np.log(prior_scale)
         far = (0.5 * (torch.exp(2.0 * apart) + (mean / prior_scale).square() - 1.0) - apart).sum()
-        cost = loss / DRAWS + temperature * far
+        cost = loss / DRAWS + far
         optimizer.zero_grad(set_to_none=True)
         cost.backward()
         optimizer.step()

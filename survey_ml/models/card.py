@@ -10,7 +10,15 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from survey_ml.errors import InputError, SurveyMLError
 from survey_ml.learning.groups import parse_group
@@ -155,6 +163,13 @@ class Card(Part):
             except SurveyMLError as error:
                 raise ValueError(error.message) from None
         return name
+
+    @model_validator(mode="after")
+    def _check_head(self) -> Card:
+        parts = (self.base, self.posterior, self.calibration)
+        if any(part is None for part in parts) if self.kind == "head" else any(parts):
+            raise ValueError("base, posterior and calibration belong to a head, and to nothing else")
+        return self
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""

@@ -114,7 +114,7 @@ def parse_head(card: Card) -> HeadArchitecture:
     Raises
     ------
     InputError
-        When it is out of range, or the card lacks what belongs to a head.
+        When it is out of range.
     """
     found: HeadArchitecture = _parse(HeadArchitecture, card)
     if not 1 <= found.width <= LARGEST_WIDTH or found.n_classes * (found.width + 1) > LARGEST_HEAD:
@@ -122,8 +122,7 @@ def parse_head(card: Card) -> HeadArchitecture:
             f"the card's architecture.width is {found.width}, for {found.n_classes} classes",
             f"widths to {LARGEST_WIDTH} and {LARGEST_HEAD} weights are possible",
         )
-    if card.base is None or card.posterior is None or card.calibration is None:
-        raise InputError("the card of a head lacks base, posterior or calibration", "fit it again")
+    assert card.calibration is not None
     if card.calibration.width != found.width:
         raise InputError("the card's architecture and calibration are of two widths", "fit it again")
     return found

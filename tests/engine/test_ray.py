@@ -140,7 +140,7 @@ def test_prefect_lost_in_mid_run(release_folder, cluster, local, caplog, tmp_pat
         result = process(config, executor, lambda body: run_flow("trial", config.out, body, executor, api))
     killer.join()
     api.stop()
-    assert time.monotonic() - start < 240  # it ends; how soon depends on what else runs here
+    assert time.monotonic() - start < 60
     assert (result.done, result.exit_code) == (57, 0)
     assert read_bytes_of(Path(config.out)) == local
     assert caplog.text.count("the Prefect API is lost") == 1

@@ -152,3 +152,13 @@ def test_the_command_fits_to_labelled_images_and_says_what_is_missing(base, clas
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert ended.value.code == 2 and "has no validation images" in capsys.readouterr().err
+
+
+def test_a_card_that_is_half_a_head_is_refused(posterior, base, tmp_path):
+    card, _ = read_card(posterior)
+    for changes in ({"base": None}, {"calibration": None}, {"kind": "attention"}):
+        path = tmp_path / "half.safetensors"
+        text = card.model_copy(update=changes).to_json()
+        save_file(load_file(posterior), path, metadata={"card": text})
+        with pytest.raises(InputError, match="belong to a head"):
+            read_model(path)

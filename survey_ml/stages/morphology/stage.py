@@ -38,6 +38,13 @@ LEAST_PIXELS = 500
 """Pixels with data that the noise is measured from; with fewer the source's own local rms is taken."""
 
 
+def tell_path_from_name(model: object) -> object:
+    """Return what an option says of a model: a path is relative to the YAML, a name to nothing."""
+    if isinstance(model, str) and ("/" in model or model.endswith(SUFFIX)):
+        return Path(model).expanduser()
+    return model
+
+
 class MorphologyOptions(Options):
     """Which model classifies sources, and how much sky around each it is shown."""
 
@@ -54,13 +61,7 @@ class MorphologyOptions(Options):
     batch_size: int = Setting(64, ge=1, le=4096)
     """Sources that the model is handed at once; no result depends on it."""
 
-    @field_validator("model", mode="before")
-    @classmethod
-    def _tell_path_from_name(cls, model: object) -> object:
-        # A path is relative to the YAML, a name to nothing.
-        if isinstance(model, str) and ("/" in model or model.endswith(SUFFIX)):
-            return Path(model).expanduser()
-        return model
+    _tell_path = field_validator("model", mode="before")(tell_path_from_name)
 
     def files(self) -> Mapping[str, Path]:
         """Return the model's file, under its name.

@@ -17,7 +17,7 @@ from survey_ml.errors import ConfigError
 from survey_ml.learning.conformal import Guarantee
 from survey_ml.learning.judgement import Judgement, Standard, name_sets
 from survey_ml.stage import Inputs, Options, Stage, Table
-from survey_ml.stages.morphology.stage import SUFFIX, require_libraries
+from survey_ml.stages.morphology.stage import require_libraries, tell_path_from_name
 
 if TYPE_CHECKING:
     from survey_ml.models.estimator import Estimator
@@ -48,12 +48,7 @@ class UncertaintyOptions(Options):
     seed: int = Setting(0, ge=0)
     """Of the weight samples."""
 
-    @field_validator("model", mode="before")
-    @classmethod
-    def _tell_path_from_name(cls, model: object) -> object:
-        if isinstance(model, str) and ("/" in model or model.endswith(SUFFIX)):
-            return Path(model).expanduser()
-        return model
+    _tell_path = field_validator("model", mode="before")(tell_path_from_name)
 
     def files(self) -> Mapping[str, Path]:
         """Return the files that results depend on: the model, or all that come with models.
