@@ -95,7 +95,7 @@ def add_posterior(report: Report, name: str, options: Any) -> None:
     for what, data in list_populations(subject.data).items():
         found = classifier.predict(prepare_images(data, classifier.card.preprocessing.side))
         began = time.process_time()
-        judged = estimator.judge_embedding(found.embedding)
+        judged = estimator.judge(found.embedding)
         spent = time.process_time() - began
         entropies[what] = judged.uncertainty.entropy
         row: dict[str, Any] = {"on": what, "n": len(data.labels)}

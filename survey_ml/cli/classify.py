@@ -67,7 +67,7 @@ def classify(
 
     with json_output(as_json) as emit:
         classifier = load_classifier(model or DEFAULT)
-        estimator = _find_estimator(classifier, posterior) if uncertainty else None
+        estimator = _find_estimator(classifier, model, posterior) if uncertainty else None
         rows: list[dict[str, Any]] = []
         faults: list[dict[str, str]] = []
         for part in _split(_read(inputs, faults), max(READ_AT_A_TIME, batch_size)):
@@ -124,10 +124,12 @@ def _split(cutouts: Iterable[Cutout], size: int) -> Iterator[list[Cutout]]:
         yield part
 
 
-def _find_estimator(classifier: Classifier, posterior: str | None) -> Estimator:
+def _find_estimator(classifier: Classifier, model: str | None, posterior: str | None) -> Estimator:
     """Return what judges a classifier's classes."""
     from survey_ml.models.estimator import METHOD, find_estimator
 
+    if posterior is None and classifier.card.is_bayesian:
+        posterior = model
     method = METHOD if posterior is None else ""
     return find_estimator(classifier.card.name, classifier.hash, method, given=posterior)
 
@@ -151,7 +153,8 @@ def _classify(
         )
         for one in cutouts
     ]
-    found = classifier.predict(np.stack([one.image for one in prepared]), batch_size)
+    images = np.stack([one.image for one in prepared])
+    found = classifier.predict(images, batch_size)
     rows: list[dict[str, Any]] = []
     for cutout, one, probabilities in zip(cutouts, prepared, found.probabilities, strict=True):
         known = "no_data" not in one.flags
@@ -165,7 +168,7 @@ def _classify(
             }
         )
     if estimator is not None:
-        judged = estimator.judge_embedding(found.embedding)
+        judged = estimator.judge(found.embedding, images if estimator.needs_images else None)
         for number, (row, more) in enumerate(
             zip(rows, describe_judgement(judged, classifier.classes), strict=True)
         ):

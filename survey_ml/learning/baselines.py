@@ -19,6 +19,8 @@ class PlainNetwork(nn.Module):
         Channels, filter side, and side of the pooling after it (1 for none), one a convolution.
     widths : sequence of int
         Of the hidden fully connected layers.
+    normalised : bool
+        Whether channels are normalised after each convolution.
     """
 
     def __init__(
@@ -26,6 +28,8 @@ class PlainNetwork(nn.Module):
         architecture: Architecture,
         layers: tuple[tuple[int, int, int], ...],
         widths: tuple[int, ...],
+        *,
+        normalised: bool = True,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -33,11 +37,10 @@ class PlainNetwork(nn.Module):
         side, before = architecture.side // architecture.reduce, 1
         convolutions: list[nn.Module] = []
         for channels, size, pool in layers:
-            convolutions += [
-                nn.Conv2d(before, channels, size, padding=size // 2),
-                nn.GroupNorm(2 if channels % 2 == 0 else 1, channels),
-                nn.ReLU(),
-            ]
+            convolutions.append(nn.Conv2d(before, channels, size, padding=size // 2))
+            if normalised:
+                convolutions.append(nn.GroupNorm(2 if channels % 2 == 0 else 1, channels))
+            convolutions.append(nn.ReLU())
             if pool > 1:
                 convolutions.append(nn.MaxPool2d(pool))
             side, before = side // pool, channels
@@ -63,6 +66,10 @@ def make_tang(architecture: Architecture) -> PlainNetwork:
 
 
 def make_lenet(architecture: Architecture) -> PlainNetwork:
-    """Return the LeNet-like network of Mohan et al. 2022 (MNRAS 511, 3722), with four convolutions."""
+    """Return the LeNet-like network of Mohan et al. 2022 (MNRAS 511, 3722), with four convolutions.
+
+    They are padded by two pixels, not one, so that a side that 16 divides is halved four times; nothing is
+    normalised, as published.
+    """
     layers = ((6, 5, 2), (16, 5, 2), (26, 5, 2), (32, 5, 2))
-    return PlainNetwork(architecture, layers, (120, 84))
+    return PlainNetwork(architecture, layers, (120, 84), normalised=False)

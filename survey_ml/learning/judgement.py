@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,24 @@ def judge_samples(
         far = measure_distances(held_out.gaussians, embedding)
         flag[find_p_values(far, held_out.distances) <= TOO_FAR_LEVEL] |= flags.TOO_FAR
     return Judgement(found, calibrated, sets, flag)
+
+
+def replace_rows(judgement: Judgement, rows: NDArray[np.int64], part: Judgement) -> Judgement:
+    """Return a judgement with some of its rows from another one of these sources."""
+
+    def join(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+        found = one.copy()
+        found[rows] = other
+        return found
+
+    both = (judgement.uncertainty, part.uncertainty)
+    measures = {one.name: join(*(getattr(each, one.name) for each in both)) for one in fields(Uncertainty)}
+    return Judgement(
+        Uncertainty(**measures),
+        join(judgement.calibrated, part.calibrated),
+        join(judgement.sets, part.sets),
+        join(judgement.flags, part.flags),
+    )
 
 
 def describe_judgement(judgement: Judgement, classes: tuple[str, ...]) -> list[dict[str, Any]]:

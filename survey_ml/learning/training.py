@@ -94,6 +94,7 @@ class State:
 
 Images = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Images (n, y, x) from 0 to 1, and the number of the class of each."""
+Objective = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 def train_network(
@@ -102,6 +103,7 @@ def train_network(
     recipe: Recipe,
     *,
     validation: Images | None = None,
+    objective: Objective | None = None,
     device: str = "cpu",
     state: State | None = None,
     report: Callable[[State], None] | None = None,
@@ -115,6 +117,9 @@ def train_network(
     train, validation : Images
         Validation images are never changed. Without them the last weights are taken.
     recipe : Recipe
+    objective : callable
+        Gives what is made small, for the network, a batch of images and its labels: the cross entropy
+        with the recipe's weights and smoothing when not given.
     device : str
         ``cpu``, ``cuda`` or one of them with a number.
     state : State
@@ -145,7 +150,8 @@ def train_network(
     n_batches = math.ceil(len(labels) / recipe.batch_size)
     generator = torch.Generator().manual_seed(recipe.seed)
     settling = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed))[:SETTLING]
-    weights = _weigh_classes(labels, network, recipe).to(device)
+    if objective is None:
+        objective = _CrossEntropy(_weigh_classes(labels, network, recipe).to(device), recipe.smoothing)
     state = state or State()
     if state.tensors:
         network.load_state_dict(state.tensors["network"])
@@ -166,10 +172,7 @@ def train_network(
             x = augment_images(images[batch], generator, scales=recipe.scales, shift=recipe.shift)
             x, y = x.to(device), labels[batch].to(device)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
-                logits = network(x)[0]
-            loss = functional.cross_entropy(
-                logits.float(), y, weight=weights, label_smoothing=recipe.smoothing
-            )
+                loss = objective(network, x, y)
             if not torch.isfinite(loss):
                 raise SurveyMLError(
                     f"the loss of step {step} is {float(loss.detach())}",
@@ -205,6 +208,18 @@ def train_network(
     network.load_state_dict(state.best)
     network.eval()
     return state
+
+
+@dataclass(frozen=True, eq=False)
+class _CrossEntropy:
+    """Mean cross entropy in nats."""
+
+    weights: Tensor
+    smoothing: float
+
+    def __call__(self, network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        logits = network(x)[0].float()
+        return functional.cross_entropy(logits, labels, weight=self.weights, label_smoothing=self.smoothing)
 
 
 def predict_logits(

@@ -78,6 +78,10 @@ class Metric(Part):
     """Images that it was measured on."""
 
 
+_OF = {"head": "laplace", "attention": "deep-ensemble", "cnn": "deep-ensemble", "lenet": "deep-ensemble"}
+"""Which of the two methods that are not for all a kind of model may have."""
+
+
 class Base(Part):
     """The model that a posterior over a last layer belongs to."""
 
@@ -87,13 +91,25 @@ class Base(Part):
 
 
 class Posterior(Part):
-    """What is known of the weights beyond their best values."""
+    """What is known of the weights beyond their best values: of a last layer, or of a whole network."""
 
-    method: Literal["bayes-by-backprop", "mc-dropout", "laplace"]
+    method: Literal["bayes-by-backprop", "mc-dropout", "laplace", "deep-ensemble"]
+    prior: Literal["gaussian", "gaussian-mixture", "laplace", "laplace-mixture"] = "gaussian"
+    """See `survey_ml.learning.priors.Prior`."""
     prior_scale: Number = Field(0.0, ge=0.0)
-    """Standard deviation of the Gaussian prior; 0 where there is none."""
+    """Of the prior, of its wide part in a mixture; 0 where there is none."""
+    prior_narrow: Number = Field(0.0, ge=0.0)
+    """Scale of the narrow part of a mixture."""
+    prior_share: Number = Field(1.0, ge=0.0, le=1.0)
+    """Of the wide part of a mixture."""
+    temperature: Number = Field(1.0, ge=0.0)
+    """Factor of the divergence from the prior: 1 for Bayes' rule, less for a cold posterior."""
+    misspecified: bool = False
+    """Whether the variance of the likelihood was taken off."""
     rate: Number = Field(0.0, ge=0.0, lt=1.0)
     """Share of features that dropout drops."""
+    members: int = Field(0, ge=0, le=100)
+    """Networks of an ensemble."""
 
 
 class Calibration(Part):
@@ -121,9 +137,10 @@ class Card(Part):
     """Changes whenever the weights do."""
     classes: tuple[str, ...] = Field(min_length=2, max_length=1000)
     """Classes in the order of the logits, as shown."""
-    kind: Literal["attention", "cnn", "forest", "head"]
-    """`attention`: a network of `survey_ml.learning.networks`; `cnn`: that of Tang et al. 2019; `forest`:
-    trees on measurements; `head`: a posterior over the last layer of another model."""
+    kind: Literal["attention", "cnn", "lenet", "forest", "head"]
+    """`attention`: a network of `survey_ml.learning.networks`; `cnn`: that of Tang et al. 2019; `lenet`: that
+    of Mohan et al. 2022; `forest`: trees on measurements; `head`: a posterior over the last layer of
+    another model."""
     architecture: Plain
     """What the network or the forest is built from, beside its arrays."""
     preprocessing: Preprocessing = Preprocessing()
@@ -165,11 +182,26 @@ class Card(Part):
         return name
 
     @model_validator(mode="after")
-    def _check_head(self) -> Card:
-        parts = (self.base, self.posterior, self.calibration)
-        if any(part is None for part in parts) if self.kind == "head" else any(parts):
-            raise ValueError("base, posterior and calibration belong to a head, and to nothing else")
+    def _check_posterior(self) -> Card:
+        if (self.kind == "head") != (self.base is not None):
+            raise ValueError("a base belongs to a head, and to nothing else")
+        if self.kind == "head" and (self.posterior is None or self.calibration is None):
+            raise ValueError("a head has a posterior and a calibration")
+        if self.posterior is None:
+            if self.calibration is not None:
+                raise ValueError("a calibration belongs to a posterior")
+            return self
+        method = self.posterior.method
+        if self.kind == "forest" or (method in ("laplace", "deep-ensemble") and method != _OF[self.kind]):
+            raise ValueError(f"there is no posterior of the method {method} for the kind {self.kind}")
+        if (method == "deep-ensemble") != (self.posterior.members > 0):
+            raise ValueError("members belong to a deep-ensemble, and it has one at least")
         return self
+
+    @property
+    def is_bayesian(self) -> bool:
+        """Whether it is a network with a posterior over its own weights."""
+        return self.posterior is not None and self.base is None
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""

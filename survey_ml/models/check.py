@@ -103,6 +103,8 @@ def check_model(
     few = make_images(N_BATCH, card.preprocessing.side, seed)
     checks = [Check("file", True, math.nan, whole), _check_batches(classifier, few, seed)]
     checks.append(_check_runtimes(model, classifier, few))
+    if card.is_bayesian and card.calibration is not None:
+        checks.append(_check_samples(model, card, classifier, few))
     images = make_images(n, card.preprocessing.side, seed)
     symmetries = list(_try_symmetries(classifier, images, tell or (lambda done, total: None)))
     checks.append(_judge_symmetries(symmetries, card.invariant_under, n))
@@ -132,13 +134,35 @@ def _check_posterior(model: ModelFile, card: Card) -> Check:
         for _ in range(2)
     ]
     embedding = np.random.default_rng(0).standard_normal((N_BATCH, card.calibration.width))
-    whole = estimators[0].judge_embedding(embedding).calibrated
+    whole = estimators[0].judge(embedding).calibrated
     order = np.random.default_rng(1).permutation(N_BATCH)
-    parts = [estimators[1].judge_embedding(embedding[[row]]).calibrated for row in order]
+    parts = [estimators[1].judge(embedding[[row]]).calibrated for row in order]
     largest = float(np.abs(np.concatenate(parts) - whole[order]).max())
     detail = f"{N_BATCH} embeddings one by one, in another order and loaded again: "
     detail += f"calibrated probabilities differ by {largest:.1g} at most"
     return Check("batch", largest <= MOST_BATCH, largest, detail)
+
+
+def _check_samples(
+    model: ModelFile, card: Card, classifier: Classifier, images: NDArray[np.float32]
+) -> Check:
+    """Try whether weight samples say of a source the same in any company, and when drawn again."""
+    assert card.posterior is not None
+    embedding = classifier.predict(images).embedding
+    estimators = [
+        find_estimator(card.name, classifier.hash, card.posterior.method, given=model.path) for _ in range(2)
+    ]
+    whole = estimators[0].judge(embedding, images).calibrated
+    order = np.random.default_rng(1).permutation(len(images))
+    parts = [
+        estimators[1].judge(embedding[rows], images[rows]).calibrated for rows in np.split(order, [1, 8, 40])
+    ]
+    largest = float(np.abs(np.concatenate(parts) - whole[order]).max())
+    detail = (
+        f"{len(images)} images in parts of 1, 7, 32 and the rest, in another order and with samples drawn "
+    )
+    detail += f"again: calibrated probabilities differ by {largest:.1g} at most"
+    return Check("samples", largest <= MOST_BATCH, largest, detail)
 
 
 def _check_runtimes(model: ModelFile, classifier: Classifier, images: NDArray[np.float32]) -> Check:

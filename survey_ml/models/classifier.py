@@ -15,8 +15,15 @@ from survey_ml.learning.forest import Forest
 from survey_ml.models.card import Card
 from survey_ml.models.format import SHOWN_DIGITS, read_model
 from survey_ml.models.kinds import parse_forest
+from survey_ml.models.posterior import find_networks
 from survey_ml.models.registry import find_model
-from survey_ml.models.runtime import ForestRuntime, Runtime, has_openvino, open_network
+from survey_ml.models.runtime import (
+    ForestRuntime,
+    MixtureRuntime,
+    Runtime,
+    has_openvino,
+    open_network,
+)
 
 RuntimeName = Literal["auto", "torch", "openvino"]
 
@@ -113,7 +120,7 @@ class Classifier:
             logits=joined,
             probabilities=_apply_softmax(joined, self.card.temperature),
             embedding=np.concatenate(embedding),
-            attention=None if self.card.kind == "cnn" else _join(attention),
+            attention=None if self.card.kind in ("cnn", "lenet") else _join(attention),
         )
 
     def _run(
@@ -168,7 +175,8 @@ def load_classifier(
         return Classifier(card, digest, ForestRuntime(forest, architecture.measurements))
     if runtime == "auto":
         runtime = "openvino" if has_openvino() else "torch"
-    return Classifier(card, digest, open_network(tensors, card, runtime, threads))
+    members = [open_network(one, card, runtime, threads) for one in find_networks(tensors, card.posterior)]
+    return Classifier(card, digest, members[0] if len(members) == 1 else MixtureRuntime(members))
 
 
 def list_runtimes(card: Card) -> list[RuntimeName]:

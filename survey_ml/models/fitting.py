@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,13 +31,17 @@ from survey_ml.learning.splits import split_by_sky
 from survey_ml.models.card import Card, Metric, Training
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.format import save_model
-from survey_ml.models.kinds import ForestArchitecture
+from survey_ml.models.kinds import ForestArchitecture, make_network
+from survey_ml.models.weight_fitting import PosteriorFitting, calibrate_posterior, collect_arrays
 
 if TYPE_CHECKING:
-    from survey_ml.learning.forest import Forest
-    from survey_ml.learning.training import State
+    from torch import nn
 
-Kind = Literal["attention-gate", "equivariant", "cnn", "forest"]
+    from survey_ml.learning.forest import Forest
+    from survey_ml.learning.networks import Architecture
+    from survey_ml.learning.training import Recipe, State
+
+Kind = Literal["attention-gate", "equivariant", "cnn", "lenet", "forest"]
 CHECKPOINT = "checkpoint.pt"
 CURVES = "curves.csv"
 METRICS = "metrics.json"
@@ -51,13 +55,16 @@ class Fitting(BaseModel):
     name: str = "my-model"
     """Of the model: lower-case letters, digits and hyphens."""
     model: Kind = "equivariant"
-    """attention-gate, equivariant, cnn (of Tang et al. 2019) or forest (on image measurements)."""
+    """attention-gate, equivariant, cnn (of Tang et al. 2019), lenet (of Mohan et al. 2022) or forest (on
+    image measurements)."""
     group: str = "D4"
     """Turns and reflections that the equivariant network commutes with: C4, C8, C16, D4, D8, D16."""
     architecture: dict[str, Any] = {}
     """Further settings of survey_ml.learning.networks.Architecture, such as fields, side, normalisation."""
     recipe: dict[str, Any] = {}
     """Settings of survey_ml.learning.training.Recipe, such as epochs, learning_rate, patience."""
+    posterior: PosteriorFitting | None = None
+    """A posterior over all weights of a network; it wants validation images to be calibrated on."""
     validation: float = Field(0.15, ge=0.0, lt=0.9)
     """Share of the training sources, by position on the sky, that are held back to choose the epoch and the
     temperature; 0 trains on all for the full number of epochs."""
@@ -129,7 +136,9 @@ def fit_model(
         split=describe_split(data, fitting),
         n=len(train.labels),
         seeds=(fitting.seed,),
-        recipe=fitting.model_dump(mode="json", include={"model", "group", "architecture", "recipe"}),
+        recipe=fitting.model_dump(
+            mode="json", include={"model", "group", "architecture", "recipe", "posterior"}, exclude_none=True
+        ),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
     card = card.model_copy(update={"training": held})
@@ -140,12 +149,19 @@ def fit_model(
         card = card.model_copy(update={"temperature": round(fit_temperature(logits, valid.labels), 4)})
         save_model(path, content, card)
         metrics += judge_model(load_classifier(path, "torch"), valid, "validation")
+    if card.is_bayesian:
+        calibration, known = calibrate_posterior(
+            path, train, valid, f"{source}, validation images".lstrip(", ")
+        )
+        card, content = card.model_copy(update={"calibration": calibration}), content | known
+        save_model(path, content, card)
     if test is not None and len(test.labels):
         metrics += judge_model(load_classifier(path, "torch"), test, "test")
     save_model(path, content, card.model_copy(update={"metrics": tuple(metrics)}))
     _write(folder / CURVES, _format_curves(curves))
     _write(folder / METRICS, json.dumps([m.model_dump() for m in metrics], indent=1) + "\n")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for kept in folder.glob(f"{CHECKPOINT}*"):
+        kept.unlink()
     return path
 
 
@@ -221,6 +237,8 @@ def _fit(
         "limits": fitting.limits,
     }
     if fitting.model == "forest":
+        if fitting.posterior is not None:
+            raise ConfigError("a forest has no posterior over weights", "leave posterior out")
         return *_fit_forest(train, fitting, about), []
     return _fit_network(train, valid, fitting, folder, device, progress, about)
 
@@ -248,11 +266,8 @@ def _fit_network(
     progress: Callable[[dict[str, float], int], None] | None,
     about: dict[str, Any],
 ) -> tuple[Card, Any, list[dict[str, float]]]:
-    import torch
-
-    from survey_ml.learning.baselines import make_tang
-    from survey_ml.learning.networks import Architecture, AttentionNetwork
-    from survey_ml.learning.training import Recipe, train_network
+    from survey_ml.learning.networks import Architecture
+    from survey_ml.learning.training import Recipe
 
     group = fitting.group if fitting.model == "equivariant" else "C1"
     settings = {"n_classes": len(train.classes), "group": group, **fitting.architecture}
@@ -261,21 +276,55 @@ def _fit_network(
         recipe = Recipe(seed=fitting.seed, **fitting.recipe)
     except TypeError as error:
         raise ConfigError(f"a setting of the training is unknown: {error}", "see docs/models.md") from None
-    invariant = group if group in ("C4", "D4") else ""
+    posterior = fitting.posterior
     card = Card(
         **about,
-        kind="cnn" if fitting.model == "cnn" else "attention",
+        kind=fitting.model if fitting.model in ("cnn", "lenet") else "attention",
         architecture=json.loads(json.dumps(asdict(architecture))),
-        invariant_under=invariant,
+        posterior=posterior.describe(architecture.dropout) if posterior is not None else None,
+        invariant_under=group if group in ("C4", "D4") else "",
     )
-    torch.manual_seed(fitting.seed)
-    network = make_tang(architecture) if fitting.model == "cnn" else AttentionNetwork(architecture)
+    members = posterior.members if posterior is not None and posterior.method == "deep-ensemble" else 1
     identity = _identify(fitting, train, valid)
-    state = _read_checkpoint(folder / CHECKPOINT, identity)
+    networks, curves = [], []
+    for member in range(members):
+        checkpoint = folder / (f"{CHECKPOINT}.{member}" if member else CHECKPOINT)
+        own = replace(recipe, seed=recipe.seed + 1000 * member)
+        network, done = _train(
+            card, architecture, own, (train, valid), posterior, checkpoint, identity, device, progress
+        )
+        networks.append(network)
+        curves += done.history
+    return card, collect_arrays(networks), curves
+
+
+def _train(
+    card: Card,
+    architecture: Architecture,
+    recipe: Recipe,
+    images: tuple[LabelledImages, LabelledImages],
+    posterior: PosteriorFitting | None,
+    checkpoint: Path,
+    identity: str,
+    device: str,
+    progress: Callable[[dict[str, float], int], None] | None,
+) -> tuple[nn.Module, State]:
+    """Train one network, or go on with it."""
+    import torch
+
+    from survey_ml.learning.training import train_network
+    from survey_ml.learning.variational import VariationalNetwork
+
+    train, valid = images
+    torch.manual_seed(recipe.seed)
+    network: nn.Module = make_network(card.kind, architecture)
+    objective = None
+    if posterior is not None and posterior.method == "bayes-by-backprop":
+        network, objective = VariationalNetwork(network), posterior.make_objective(len(train.labels))
 
     def keep(now: State) -> None:
-        _write_checkpoint(folder / CHECKPOINT, identity, now)
-        _write(folder / CURVES, _format_curves(now.history))
+        _write_checkpoint(checkpoint, identity, now)
+        _write(checkpoint.parent / CURVES, _format_curves(now.history))
         if progress is not None:
             progress(now.history[-1], recipe.epochs)
 
@@ -286,16 +335,18 @@ def _fit_network(
         validation=(prepare_images(valid, card.preprocessing.side), valid.labels)
         if len(valid.labels)
         else None,
+        objective=objective,
         device=device,
-        state=state,
+        state=_read_checkpoint(checkpoint, identity),
         report=keep,
     )
-    return card, network.cpu(), done.history
+    return network.cpu(), done
 
 
 def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages) -> str:
     """Return digits that change with anything that a training goes on from."""
-    digest = hashlib.sha256(fitting.model_dump_json(exclude={"licence", "intended_use", "limits"}).encode())
+    said = fitting.model_dump_json(exclude={"licence", "intended_use", "limits"})
+    digest = hashlib.sha256(said.encode())
     for data in (train, valid):
         digest.update(np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
     return digest.hexdigest()

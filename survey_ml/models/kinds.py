@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,11 @@ from survey_ml.errors import ConfigError, InputError
 from survey_ml.explain import suggest
 from survey_ml.models.calibration import list_held_out
 from survey_ml.models.card import Card
+from survey_ml.models.posterior import Shapes, list_weights
 
 if TYPE_CHECKING:
     from survey_ml.learning.baselines import PlainNetwork
     from survey_ml.learning.networks import Architecture, AttentionNetwork
-
-Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Name of an array to its dtype and shape."""
 
 MOST_FIELDS = 4096
 LARGEST_FILTER = 31
@@ -138,16 +135,28 @@ def build_network(card: Card) -> AttentionNetwork | PlainNetwork:
     """
     import torch
 
-    from survey_ml.learning.baselines import make_tang
-    from survey_ml.learning.networks import AttentionNetwork
-
     architecture = parse_architecture(card)
     try:
         with torch.device("meta"):
-            return make_tang(architecture) if card.kind == "cnn" else AttentionNetwork(architecture)
+            return make_network(card.kind, architecture)
     except (ConfigError, ValueError) as error:
         message = error.message if isinstance(error, ConfigError) else str(error)
         raise InputError(f"the card's architecture is not possible: {message}", "train it again") from None
+
+
+def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork:
+    """Return a network of a kind of model with its first weights.
+
+    Raises
+    ------
+    ConfigError
+        When the architecture is not possible.
+    """
+    from survey_ml.learning.baselines import make_lenet, make_tang
+    from survey_ml.learning.networks import AttentionNetwork
+
+    plain = {"cnn": make_tang, "lenet": make_lenet}
+    return plain[kind](architecture) if kind in plain else AttentionNetwork(architecture)
 
 
 def list_arrays(card: Card) -> Shapes:
@@ -177,10 +186,15 @@ def list_arrays(card: Card) -> Shapes:
         if card.posterior.method != "mc-dropout":
             arrays["factor"] = ("float32", (size, size))
         return arrays | list_held_out(card.calibration.n, head.n_classes, head.width)
-    state = build_network(card).state_dict()
-    return {
-        name: (str(value.dtype).removeprefix("torch."), tuple(value.shape)) for name, value in state.items()
+    network = build_network(card)
+    state = {
+        name: (str(value.dtype).removeprefix("torch."), tuple(value.shape))
+        for name, value in network.state_dict().items()
     }
+    found = dict(list_weights(card.posterior, state, {name for name, _ in network.named_parameters()}))
+    if card.calibration is not None:
+        found |= list_held_out(card.calibration.n, len(card.classes), card.calibration.width)
+    return found
 
 
 def find_differences(given: Shapes, card: Card) -> str:

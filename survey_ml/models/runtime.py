@@ -11,11 +11,12 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from survey_ml.errors import ConfigError
 from survey_ml.learning.forest import Forest, evaluate_forest
@@ -96,12 +97,33 @@ class TorchRuntime:
         with torch.inference_mode():
             parts = [
                 [value.numpy() for value in self._network(torch.from_numpy(batch))]
-                for batch in _split(images)
+                for batch in split_images(images, TORCH_BATCH)
             ]
         logits, embedding, attention = (
             np.concatenate(one)[: len(images)] for one in zip(*parts, strict=True)
         )
         return logits, embedding, attention
+
+
+class MixtureRuntime:
+    """Runs the members of an ensemble: their mean probability is what they say together.
+
+    Parameters
+    ----------
+    members : sequence of Runtime
+    """
+
+    def __init__(self, members: Sequence[Runtime]) -> None:
+        self._members, self.name = members, members[0].name
+
+    def run(self, images: NDArray[np.float32]) -> Arrays:
+        """Return logarithms of the mean probability, embeddings side by side, and the mean attention."""
+        logits, embedding, attention = zip(*(one.run(images) for one in self._members), strict=True)
+        logs = special.log_softmax(np.stack(logits).astype(np.float64), axis=2)
+        joined = special.logsumexp(logs, axis=0) - np.log(len(logs))
+        seen = [one for one in attention if one is not None]
+        mean = np.asarray(np.mean(seen, axis=0), np.float32) if seen else None
+        return np.asarray(joined, np.float32), np.concatenate(embedding, axis=1), mean
 
 
 class OpenVinoRuntime:
@@ -132,7 +154,7 @@ class OpenVinoRuntime:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        compiled = openvino.Core().compile_model(_convert(network, (1, 1, side, side)), "CPU", options)
+        compiled = openvino.Core().compile_model(convert_network(network, (1, 1, side, side)), "CPU", options)
         self._queue = openvino.AsyncInferQueue(compiled, threads)
         self._queue.set_callback(self._keep)
         self._shapes = [tuple(output.shape)[1:] for output in compiled.outputs]
@@ -200,6 +222,23 @@ def open_network(
         raise ConfigError(f"there is no runtime {runtime!r}", "use auto, torch or openvino")
     if runtime == "openvino" and not has_openvino():
         raise ConfigError("openvino is not installed", "pip install 'survey-ml[learning]', or use torch")
+    network = load_network(tensors, card, pooled=runtime == "openvino")
+    if runtime == "torch":
+        return TorchRuntime(network, threads)
+    return OpenVinoRuntime(network, card.preprocessing.side, threads)
+
+
+def load_network(tensors: Mapping[str, NDArray[Any]], card: Card, *, pooled: bool = False) -> nn.Module:
+    """Return the network of a card with its weights, of plain convolutions, ready to be used.
+
+    Parameters
+    ----------
+    tensors : mapping
+        Its weights.
+    card : Card
+    pooled : bool
+        See `survey_ml.learning.convolution.freeze_network`.
+    """
     import torch
 
     from survey_ml.learning.convolution import freeze_network
@@ -207,13 +246,10 @@ def open_network(
     network = build_network(card)
     weights = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
     network.load_state_dict(weights, assign=True)
-    plain = freeze_network(network.eval(), pooled=runtime == "openvino").requires_grad_(False)
-    if runtime == "torch":
-        return TorchRuntime(plain, threads)
-    return OpenVinoRuntime(plain, card.preprocessing.side, threads)
+    return freeze_network(network.eval(), pooled=pooled).requires_grad_(False)
 
 
-def _convert(network: nn.Module, shape: tuple[int, int, int, int]) -> Any:
+def convert_network(network: nn.Module, shape: tuple[int, int, int, int]) -> Any:
     """Return a network as an OpenVINO model."""
     import torch
 
@@ -236,10 +272,10 @@ def _convert(network: nn.Module, shape: tuple[int, int, int, int]) -> Any:
     return model
 
 
-def _split(images: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """Yield batches (TORCH_BATCH, 1, side, side); one at least, the last one filled up with zeros."""
-    for start in range(0, max(len(images), 1), TORCH_BATCH):
-        part = images[start : start + TORCH_BATCH]
-        if len(part) < TORCH_BATCH:
-            part = np.concatenate([part, np.zeros((TORCH_BATCH - len(part), *images.shape[1:]), np.float32)])
+def split_images(images: NDArray[np.float32], size: int) -> Iterator[NDArray[np.float32]]:
+    """Yield batches (size, 1, side, side); one at least, the last one filled up with zeros."""
+    for start in range(0, max(len(images), 1), size):
+        part = images[start : start + size]
+        if len(part) < size:
+            part = np.concatenate([part, np.zeros((size - len(part), *images.shape[1:]), np.float32)])
         yield part[:, None]

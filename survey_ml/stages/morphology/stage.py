@@ -196,56 +196,9 @@ class Morphology(Stage):
         islands: Table,
         rows: NDArray[np.int64] | None = None,
     ) -> Iterator[Views]:
-        """Yield what the model is shown of sources, a handful at a time.
-
-        Parameters
-        ----------
-        image : LazyArray
-            Of the whole field.
-        field : Field
-        sources, islands : Table
-            As extraction writes them.
-        rows : array of int, optional
-            Numbers of the sources to show; all when not given. One whose position is not on the
-            image's sky is never shown.
-        """
+        """Yield what the model is shown of sources; see `show_sources`."""
         options = cast(MorphologyOptions, self.options)
-        wanted = self._wanted
-        side = wanted.side
-        if options.cutout_arcsec is not None:
-            side = min(side, max(1, round(options.cutout_arcsec / wanted.pixel_arcsec)))
-        target = Target(wanted.pixel_arcsec, wanted.beam_arcsec, side)
-        sampling = plan_sampling(field, sources["x"], sources["y"], target)
-        of_source = _flag_sources(field, sources, sampling, target)
-        boxes = place_islands(sources, islands, sampling)
-        # What is not smoothed to the model's beam has its own.
-        beam = max(field.beam.major, target.beam_arcsec), max(field.beam.minor, target.beam_arcsec)
-        held: list[_View] = []
-        # Twice as wide, so that the middle of a source can be anywhere in the cutout about its position.
-        for wide in cut_sources(image, sampling, 2 * side, rows):
-            noise = _measure_level(wide, side, float(sources["local_rms"][wide.row]))
-            extent = find_extent(
-                wide.pixels,
-                noise,
-                wanted.clip_sigma,
-                pixel_arcsec=wanted.pixel_arcsec,
-                beam=beam,
-                frequency=field.frequency,
-            )
-            shift = find_shift(extent, side) if options.centre == "extent" else (0, 0)
-            window = find_window(side, shift)
-            made, flag = _prepare(wide, extent, window, noise, wanted, options.shown)
-            flag |= int(of_source[wide.row])
-            if extent.n_islands > 1:
-                flag &= ~flags.UNRESOLVED
-            if exceeds(boxes[wide.row], shift, side) or extent.own.sum() > extent.own[window].sum():
-                flag |= flags.TOO_LARGE
-            held.append((wide.row, wide.pixels[window].copy(), made, flag))
-            if len(held) == HELD:
-                yield _stack(held)
-                held = []
-        if held:
-            yield _stack(held)
+        return show_sources(self._wanted, options, image, field, (sources, islands), rows)
 
     def _describe(self) -> dict[str, Any]:
         card = self.classifier.card
@@ -257,6 +210,7 @@ class Morphology(Stage):
             "runtime": self.classifier.runtime,
             "temperature": card.temperature,
             "licence": card.licence,
+            "cutouts": self.options.model_dump(include={"cutout_arcsec", "centre", "shown"}),
         }
 
 
@@ -307,6 +261,69 @@ class _Found:
                 "morph_embedding": self.embedding,
             },
         }
+
+
+def show_sources(
+    wanted: Preprocessing,
+    options: MorphologyOptions,
+    image: LazyArray,
+    field: Field,
+    tables: tuple[Table, Table],
+    rows: NDArray[np.int64] | None = None,
+) -> Iterator[Views]:
+    """Yield what a model is shown of sources, a handful at a time.
+
+    Parameters
+    ----------
+    wanted : Preprocessing
+        Of the model.
+    options : MorphologyOptions
+        How much sky is cut out, and how.
+    image : LazyArray
+        Of the whole field.
+    field : Field
+    tables : tuple of Table
+        Sources and islands, as extraction writes them.
+    rows : array of int, optional
+        Numbers of the sources to show; all when not given. One whose position is not on the
+        image's sky is never shown.
+    """
+    sources, islands = tables
+    side = wanted.side
+    if options.cutout_arcsec is not None:
+        side = min(side, max(1, round(options.cutout_arcsec / wanted.pixel_arcsec)))
+    target = Target(wanted.pixel_arcsec, wanted.beam_arcsec, side)
+    sampling = plan_sampling(field, sources["x"], sources["y"], target)
+    of_source = _flag_sources(field, sources, sampling, target)
+    boxes = place_islands(sources, islands, sampling)
+    # What is not smoothed to the model's beam has its own.
+    beam = max(field.beam.major, target.beam_arcsec), max(field.beam.minor, target.beam_arcsec)
+    held: list[_View] = []
+    # Twice as wide, so that the middle of a source can be anywhere in the cutout about its position.
+    for wide in cut_sources(image, sampling, 2 * side, rows):
+        noise = _measure_level(wide, side, float(sources["local_rms"][wide.row]))
+        extent = find_extent(
+            wide.pixels,
+            noise,
+            wanted.clip_sigma,
+            pixel_arcsec=wanted.pixel_arcsec,
+            beam=beam,
+            frequency=field.frequency,
+        )
+        shift = find_shift(extent, side) if options.centre == "extent" else (0, 0)
+        window = find_window(side, shift)
+        made, flag = _prepare(wide, extent, window, noise, wanted, options.shown)
+        flag |= int(of_source[wide.row])
+        if extent.n_islands > 1:
+            flag &= ~flags.UNRESOLVED
+        if exceeds(boxes[wide.row], shift, side) or extent.own.sum() > extent.own[window].sum():
+            flag |= flags.TOO_LARGE
+        held.append((wide.row, wide.pixels[window].copy(), made, flag))
+        if len(held) == HELD:
+            yield _stack(held)
+            held = []
+    if held:
+        yield _stack(held)
 
 
 def _measure_level(wide: Cutout, side: int, local_rms: float) -> float:

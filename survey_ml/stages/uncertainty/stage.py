@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
@@ -17,21 +17,28 @@ from survey_ml.errors import ConfigError
 from survey_ml.learning.conformal import Guarantee
 from survey_ml.learning.judgement import Judgement, Standard, name_sets
 from survey_ml.stage import Inputs, Options, Stage, Table
-from survey_ml.stages.morphology.stage import require_libraries, tell_path_from_name
+from survey_ml.stages.morphology.stage import (
+    MorphologyOptions,
+    Views,
+    require_libraries,
+    show_sources,
+    tell_path_from_name,
+)
 
 if TYPE_CHECKING:
     from survey_ml.models.estimator import Estimator
 
 Share = Annotated[float, Setting(ge=0.0, le=1.0)]
-Method = Literal["bayes-by-backprop", "mc-dropout", "laplace"]
+Method = Literal["bayes-by-backprop", "mc-dropout", "laplace", "deep-ensemble"]
 
 
 class UncertaintyOptions(Options):
     """How far classes can be trusted, and who says so."""
 
     method: Method = "bayes-by-backprop"
-    """Kind of posterior over the last layer: variational inference (Blundell et al. 2015), dropout kept on
-    (Gal & Ghahramani 2016), or a Gaussian about the trained weights (MacKay 1992)."""
+    """Kind of posterior over weights: variational inference (Blundell et al. 2015), dropout kept on (Gal &
+    Ghahramani 2016), a Gaussian about the trained last layer (MacKay 1992), or several networks
+    (Lakshminarayanan et al. 2017)."""
     samples: int = Setting(100, ge=2, le=10_000)
     """Weight samples of the posterior; one set for all sources of a release."""
     margin: float = Setting(0.2, ge=0.0, le=1.0)
@@ -44,7 +51,8 @@ class UncertaintyOptions(Options):
     shares: dict[str, Share] = Setting({})
     """Shares of the classes in the survey, for `guarantee: weighted`: class to share."""
     model: Path | str | None = None
-    """The posterior, by name or path; the one that comes with the morphology model when not given."""
+    """The posterior, by name or path; when not given the morphology model's own, if it is a network with one,
+    or the one over its last layer that comes with it."""
     seed: int = Setting(0, ge=0)
     """Of the weight samples."""
 
@@ -73,7 +81,8 @@ class Uncertainties(Stage):
     """Judge the classes that the stage morphology gave.
 
     A posterior over the last layer of the model needs what morphology kept of each source, and no image: all
-    samples of all sources cost less than one look at a cutout.
+    samples of all sources cost less than one look at a cutout. One over all weights looks at the cutouts that
+    morphology was shown.
     """
 
     options_type: ClassVar[type[Options]] = UncertaintyOptions
@@ -102,7 +111,8 @@ class Uncertainties(Stage):
         Parameters
         ----------
         inputs : Inputs
-            ``morphology``, ``morphology_features`` and ``morphology_model`` of the tile.
+            ``morphology``, ``morphology_features`` and ``morphology_model`` of the tile, and what
+            morphology read.
 
         Returns
         -------
@@ -125,8 +135,23 @@ class Uncertainties(Stage):
         rows = np.flatnonzero(np.isfinite(probabilities).all(axis=1))
         found = _Found(number, estimator.classes)
         embedding = np.asarray(inputs.tables["morphology_features"]["morph_embedding"])
-        found.take(rows, estimator.judge_embedding(embedding[rows]))
+        if estimator.needs_images:
+            for views in self._show(estimator, inputs, base, rows):
+                found.take(views.rows, estimator.judge(embedding[views.rows], views.images))
+        else:
+            found.take(rows, estimator.judge(embedding[rows]))
         return {"uncertainty": found.table(), "uncertainty_model": self._describe(estimator)}
+
+    def _show(
+        self, estimator: Estimator, inputs: Inputs, base: Mapping[str, Any], rows: NDArray[np.int64]
+    ) -> Iterator[Views]:
+        """Yield what morphology was shown of some sources."""
+        if inputs.field is None:
+            raise ValueError("uncertainty works on the sources of one tile")
+        tables = (inputs.tables["sources"], inputs.tables["islands"])
+        options = MorphologyOptions(**base["cutouts"])
+        wanted = estimator.card.preprocessing
+        return show_sources(wanted, options, inputs.arrays["image"], inputs.field, tables, rows)
 
     def _load(self, name: str, digest: str) -> Estimator:
         """Return the estimator for a morphology model."""
@@ -141,6 +166,7 @@ class Uncertainties(Stage):
             samples=options.samples,
             seed=options.seed,
             standard=self._standard,
+            threads=1,
         )
 
     def _standard(self, classes: tuple[str, ...]) -> Standard:

@@ -1,0 +1,168 @@
+"""Posteriors over all weights of a network: how one is asked for, fitted, and calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from survey_ml.errors import InputError
+from survey_ml.labelled import LabelledImages
+from survey_ml.learning.judgement import HeldOut
+from survey_ml.learning.outliers import fit_gaussians, measure_distances
+from survey_ml.learning.preprocessing import prepare_images
+from survey_ml.learning.priors import Prior, Shape
+from survey_ml.models.calibration import write_held_out
+from survey_ml.models.card import Calibration, Card, Posterior
+from survey_ml.models.classifier import load_classifier
+from survey_ml.models.estimator import SAMPLES
+from survey_ml.models.format import read_model
+from survey_ml.models.kinds import build_network
+from survey_ml.models.posterior import MEAN, SCALE, draw_networks
+from survey_ml.models.posterior_fitting import PARTS, choose_calibrator
+from survey_ml.models.sampling import open_samples
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from survey_ml.learning.variational import FreeEnergy
+
+
+class PosteriorFitting(BaseModel):
+    """A posterior over all weights of a network: part of the file that ``train morphology`` reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    method: Literal["bayes-by-backprop", "mc-dropout", "deep-ensemble"] = "bayes-by-backprop"
+    """Variational inference, dropout kept on, or several trainings with other first weights."""
+    prior: Shape = "gaussian"
+    """Of the weights: gaussian, gaussian-mixture, laplace or laplace-mixture."""
+    scale: float = Field(0.1, gt=0.0)
+    """Of the prior; of its wide part in a mixture."""
+    narrow: float = Field(1e-3, gt=0.0)
+    """Scale of the narrow part of a mixture."""
+    share: float = Field(0.75, gt=0.0, lt=1.0)
+    """Of the wide part of a mixture."""
+    temperature: float = Field(0.01, ge=0.0)
+    """Factor of the divergence from the prior; 1 is Bayes' rule."""
+    misspecified: bool = False
+    """Take off the variance of the likelihood over the posterior (Masegosa 2020)."""
+    members: int = Field(5, ge=2, le=100)
+    """Networks of an ensemble."""
+
+    def make_objective(self, n: int) -> FreeEnergy:
+        """Return what training makes small, for n images."""
+        from survey_ml.learning.variational import FreeEnergy
+
+        prior = Prior(self.prior, self.scale, self.narrow, self.share)
+        return FreeEnergy(prior, n, temperature=self.temperature, misspecified=self.misspecified)
+
+    def describe(self, rate: float) -> Posterior:
+        """Return what the card says; ``rate`` is that of dropout."""
+        if self.method == "deep-ensemble":
+            return Posterior(method=self.method, members=self.members)
+        if self.method == "mc-dropout":
+            return Posterior(method=self.method, rate=rate)
+        mixture = self.prior.endswith("mixture")
+        return Posterior(
+            method=self.method,
+            prior=self.prior,
+            prior_scale=self.scale,
+            prior_narrow=self.narrow if mixture else 0.0,
+            prior_share=self.share if mixture else 1.0,
+            temperature=self.temperature,
+            misspecified=self.misspecified,
+        )
+
+
+def collect_arrays(networks: list[nn.Module]) -> dict[str, NDArray[Any]]:
+    """Return what a file holds of trained networks: one, a variational one, or members of an ensemble."""
+    from survey_ml.learning.variational import VariationalNetwork
+
+    first = networks[0]
+    if isinstance(first, VariationalNetwork):
+        means, scales = first.split_state()
+        parts = [(MEAN, means), (SCALE, scales)]
+    elif len(networks) == 1:
+        parts = [("", first.state_dict())]
+    else:
+        parts = [(f"{k}.", one.state_dict()) for k, one in enumerate(networks)]
+    return {
+        f"{begin}{name}": value.detach().cpu().numpy()
+        for begin, state in parts
+        for name, value in state.items()
+    }
+
+
+def calibrate_posterior(
+    path: Path, train: LabelledImages, held: LabelledImages, said: str, seed: int = 0
+) -> tuple[Calibration, dict[str, NDArray[Any]]]:
+    """Calibrate a posterior on images that its network was not trained on.
+
+    Parameters
+    ----------
+    path : Path
+        Of the model's file.
+    train, held : LabelledImages
+    said : str
+        What the held-out images are, for the card.
+    seed : int
+        Of the parts that calibrate each other.
+
+    Returns
+    -------
+    calibration : Calibration
+    arrays : dict
+        What the file holds beside the weights.
+
+    Raises
+    ------
+    InputError
+        When there are too few held-out images.
+    """
+    n_classes = len(train.classes)
+    if len(held.labels) < 10 * PARTS or (np.bincount(held.labels, minlength=n_classes) < PARTS).any():
+        raise InputError(
+            f"{len(held.labels)} validation images are too few to calibrate a posterior with",
+            f"hold back {10 * PARTS}, and {PARTS} of each class at least",
+        )
+    classifier = load_classifier(path, "torch")
+    side = classifier.card.preprocessing.side
+    embedding = classifier.predict(prepare_images(held, side)).embedding
+    gaussians = fit_gaussians(
+        classifier.predict(prepare_images(train, side)).embedding, train.labels, n_classes
+    )
+    probabilities = sample_model(path, held).mean(axis=0)
+    calibrator, calibrated = choose_calibrator(probabilities, held.labels, seed)
+    known = HeldOut(calibrator, calibrated, held.labels, gaussians, measure_distances(gaussians, embedding))
+    about = Calibration(data=said, n=len(held.labels), width=embedding.shape[1], **asdict(calibrator))
+    return about, write_held_out(known)
+
+
+def sample_model(
+    path: Path, images: LabelledImages, samples: int = SAMPLES, seed: int = 0, runtime: str = "torch"
+) -> NDArray[np.float64]:
+    """Return probabilities (n_samples, n, n_classes) of labelled images by weight samples of a model.
+
+    Of a few hundred images torch has made them before OpenVINO is ready.
+    """
+    from scipy import special
+
+    tensors, card, _ = read_model(path)
+    assert card.posterior is not None
+    drawn = draw_networks(tensors, card.posterior, build_network(card), samples, seed)
+    logits = open_samples(drawn, card, runtime).run(prepare_images(images, card.preprocessing.side))
+    return np.asarray(special.softmax(logits.astype(np.float64), axis=2))
+
+
+def require_network(card: Card) -> None:
+    """Say that a card is of no network with a posterior over its weights."""
+    if not card.is_bayesian:
+        raise InputError(
+            f"{card.name} has no posterior over the weights of its network",
+            "`survey-ml train morphology` fits one when its configuration has a posterior",
+        )
