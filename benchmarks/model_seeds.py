@@ -33,6 +33,7 @@ from survey_ml.models.card import Metric
 from survey_ml.models.classifier import load_classifier
 from survey_ml.models.fitting import Fitting, fit_model, judge_model
 from survey_ml.models.format import read_model, save_model
+from survey_ml.models.weight_fitting import MONTE_CARLO_ERROR, judge_posterior
 from survey_ml.papers.trials import thin_images
 
 RECIPES = Path(__file__).parent / "models"
@@ -51,6 +52,8 @@ class Subject:
     bars: dict[str, float]
     """Bar of the mean over seeds on a test."""
     source: str
+    at_most: bool = False
+    """Whether the figure is an error."""
 
 
 MIRABEST = "MiraBest Confident, training batches (Porter & Scaife 2023; Miraghaei & Best 2017; FIRST)"
@@ -67,6 +70,10 @@ SUBJECTS = {
         {"MiraBest Confident test": "confident", "MiraBest Confident and Uncertain test": "no-hybrid"},
         "accuracy",
         {"MiraBest Confident test": 0.93, "MiraBest Confident and Uncertain test": 0.87}, MIRABEST,
+    ),
+    "mirabest-bayes": Subject(
+        "mirabest", "confident", {"MiraBest Confident test": "confident"}, MONTE_CARLO_ERROR,
+        {"MiraBest Confident test": 0.08}, MIRABEST, at_most=True,
     ),
     "firstgalaxy-d4": Subject(
         "firstgalaxy", None, {"firstgalaxydata test": None}, "macro F1", {"firstgalaxydata test": 0.86},
@@ -133,7 +140,9 @@ def add_model(report: Report, name: str, options: Any) -> None:
         )  # fmt: skip
         shown = f"{mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] of {mean.n} seeds"
         bar = subject.bars[what]
-        report.add_bar(f"{name}: mean {subject.figure}, {what}", shown, f"{bar}", mean.value >= bar)
+        passed = mean.value <= bar if subject.at_most else mean.value >= bar
+        limit = f"at {'most' if subject.at_most else 'least'} {bar}"
+        report.add_bar(f"{name}: mean {subject.figure}, {what}", shown, limit, passed)
     temperature = 0.0
     if options.folds:
         row, metric, temperature = validate_folds(folder, train, fitting, subject, options.folds)
@@ -157,7 +166,11 @@ def judge(path: Path, data: LabelledImages) -> dict[str, Any]:
     """Return accuracy and macro F1 of a model, with intervals over the images."""
     classifier = load_classifier(path, "torch")
     prepared = prepare_images(data, classifier.card.preprocessing.side)
-    return describe(classifier.predict(prepared).probabilities.argmax(axis=1), data.labels, data.classes)
+    found = describe(classifier.predict(prepared).probabilities.argmax(axis=1), data.labels, data.classes)
+    if classifier.card.is_bayesian:
+        for metric in judge_posterior(path, data, ""):
+            found |= {metric.quantity: metric.value, f"{metric.quantity} 95 %": [metric.low, metric.high]}
+    return found
 
 
 def describe(
@@ -224,6 +237,8 @@ def pack(
     save_model(path, arrays, card)
     classifier = load_classifier(path, "torch")
     own = [metric for what, data in tests.items() for metric in judge_model(classifier, data, what)]
+    if card.is_bayesian:
+        own += [metric for what, data in tests.items() for metric in judge_posterior(path, data, what)]
     training = card.training.model_copy(update={"seeds": tuple(range(seeds))})
     kept = tuple(metric for metric in card.metrics if metric.data == "validation")
     save_model(

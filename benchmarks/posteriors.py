@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.model_seeds import FOLDS, SUBJECTS
 from benchmarks.realdata import find_data
@@ -25,7 +24,7 @@ from benchmarks.reporting import Report, make_parser
 from survey_ml.data.labelled.reading import read_labelled
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.preprocessing import prepare_images
-from survey_ml.learning.reliability import measure_ece
+from survey_ml.learning.reliability import measure_auroc, measure_ece
 from survey_ml.learning.scores import Score
 from survey_ml.learning.splits import fold_by_sky
 from survey_ml.models.classifier import load_classifier
@@ -136,18 +135,6 @@ def list_populations(data: str) -> dict[str, LabelledImages]:
         "MiraBest Uncertain": read_labelled(data, "uncertain"),
         HYBRID: read_labelled(data, "hybrid"),
     }
-
-
-def measure_auroc(low: np.ndarray, high: np.ndarray, draws: int = 1000) -> Score:
-    """Return how often a value of the second is above one of the first, with a bootstrap interval."""
-
-    def measure(one: np.ndarray, two: np.ndarray) -> float:
-        return float(stats.mannwhitneyu(two, one).statistic / (len(one) * len(two)))
-
-    rng = np.random.default_rng(0)
-    drawn = [measure(rng.choice(low, len(low)), rng.choice(high, len(high))) for _ in range(draws)]
-    ends = np.percentile(drawn, [2.5, 97.5])
-    return Score(measure(low, high), float(ends[0]), float(ends[1]), len(low) + len(high))
 
 
 def _say(score: Score) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,12 @@ from survey_ml.cli.group import debug_option
 from survey_ml.cli.output import format_bytes, format_table, json_option, json_output
 
 if TYPE_CHECKING:
+    from survey_ml.learning.scores import Score
     from survey_ml.models.card import Card
+    from survey_ml.models.pruning import Effect
     from survey_ml.models.registry import ModelFile
 
+_MODEL_STEM = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
@@ -138,6 +142,95 @@ def check(ctx: click.Context, name: str, n: int, seed: int, as_json: bool) -> No
     ctx.exit(0 if passed else 1)
 
 
+@models.command()
+@click.argument("name", metavar="NAME|PATH")
+@click.option(
+    "--by",
+    type=click.Choice(["snr", "fisher"]),
+    default="snr",
+    show_default=True,
+    help="What goes first: weights least certain, or least informative.",
+)
+@click.option(
+    "--fraction",
+    default=0.3,
+    show_default=True,
+    type=click.FloatRange(min=0.0, max=1.0, max_open=True),
+    help="Share of the weights of fully connected layers that is taken out.",
+)
+@click.option("--data", required=True, metavar="SOURCE", help="Images that the model was trained on.")
+@click.option("--subset", metavar="NAME", help="Part of a data set known by name, such as confident.")
+@click.option("--test", metavar="SOURCE", help="Test images: the split test of the data unless given.")
+@click.option("--out", required=True, metavar="FILE", help="What is written; ends in .safetensors.")
+@json_option
+@debug_option
+def prune(
+    name: str,
+    by: Any,
+    fraction: float,
+    data: str,
+    subset: str | None,
+    test: str | None,
+    out: str,
+    as_json: bool,
+) -> None:
+    """Take weights out of a network with a posterior over them, and say what that does.
+
+    Test images say how error and calibration change, class by class. What is left is calibrated anew on the
+    validation images of the model's training, which its card tells apart.
+    """
+    from pathlib import Path
+
+    from survey_ml.data.labelled.reading import read_labelled
+    from survey_ml.errors import ConfigError
+    from survey_ml.models.fitting import Fitting, divide_images
+    from survey_ml.models.format import SUFFIX, read_card
+    from survey_ml.models.pruning import compare_models, describe_effects, prune_model
+    from survey_ml.models.registry import find_model
+
+    with json_output(as_json) as emit:
+        base, path = find_model(name).path, Path(out)
+        if path.suffix != SUFFIX or not _MODEL_STEM.fullmatch(path.stem):
+            raise ConfigError(
+                f"{out} cannot be the file of a model", f"lower-case letters, digits, hyphens, and {SUFFIX}"
+            )
+        card, _ = read_card(base)
+        images = read_labelled(data, subset, classes=card.classes)
+        own = images.take(images.split == "test")
+        tests = own if test is None else read_labelled(test, classes=card.classes)
+        if not len(tests):
+            raise ConfigError(f"{data} has no test images", "name some with --test")
+        known = {key: value for key, value in card.training.recipe.items() if key in Fitting.model_fields}
+        train, held = divide_images(images.take(images.split != "test"), Fitting.model_validate(known))
+        said = " ".join(part for part in (data, subset) if part) + ", validation images"
+        n = prune_model(base, path, by=by, share=fraction, train=train, held=held, said=said)
+        pairs = compare_models(base, path, tests)
+        _, digest = read_card(path)
+        found = {"model": path, "hash": digest, "by": by, "fraction": fraction, "pruned": n}
+        emit(found | {"effect": describe_effects(pairs)})
+    if as_json:
+        return
+    header = ("class", "n", "error before", "after", "ECE before", "after", "UCE before", "after")
+    rows = [
+        (
+            one.label,
+            one.error.n,
+            *(_show_score(score) for pair in zip(_list(one), _list(two), strict=True) for score in pair),
+        )
+        for one, two in pairs
+    ]
+    click.echo(format_table(header, rows))
+    click.echo(f"\n{n} weights of fully connected layers taken out by {by}\n{path}")
+
+
+def _list(effect: Effect) -> tuple[Score, Score, Score]:
+    return effect.error, effect.ece, effect.uce
+
+
+def _show_score(score: Score) -> str:
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
 @contextlib.contextmanager
 def _show_progress() -> Iterator[Callable[[int, int], None] | None]:
     """Yield what to tell about progress: a bar at a terminal, nothing elsewhere."""
@@ -219,16 +312,26 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
 
 
 def _describe_posterior(card: Card) -> list[tuple[str, str]]:
-    """Return what is to be said of a posterior over the last layer of another model."""
-    if card.base is None or card.posterior is None or card.calibration is None:
+    """Return what is to be said of a posterior over weights."""
+    if card.posterior is None:
         return []
     posterior, calibration = card.posterior, card.calibration
-    prior = f", prior of width {posterior.prior_scale:.3g}" if posterior.prior_scale else ""
-    return [
-        ("belongs to", f"{card.base.name} ({card.base.hash[:12]})"),
-        ("posterior", f"{posterior.method} over the last layer{prior}"),
-        ("calibrated", f"by {calibration.method} on {calibration.n} images: {calibration.data}"),
-    ]
+    said = f"{posterior.method} over {'all weights' if card.base is None else 'the last layer'}"
+    if posterior.prior_scale:
+        said += f", {posterior.prior} prior of width {posterior.prior_scale:.3g}"
+    if posterior.temperature != 1.0:
+        said += f", temperature {posterior.temperature:g}"
+    if posterior.members:
+        said += f", {posterior.members} networks"
+    if posterior.pruned:
+        said += f", {posterior.pruned:.0%} of the dense weights taken out by {posterior.pruned_by}"
+    found = [("posterior", said)]
+    if card.base is not None:
+        found.insert(0, ("belongs to", f"{card.base.name} ({card.base.hash[:12]})"))
+    if calibration is not None:
+        said = f"by {calibration.method} on {calibration.n} images: {calibration.data}"
+        found.append(("calibrated", said))
+    return found
 
 
 def _shorten(value: Any) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PAPERS = {
     "bowles2020": "survey_ml.papers.bowles2020_attention",
     "bowles2021": "survey_ml.papers.bowles2021_equivariance",
+    "mohan2022": "survey_ml.papers.mohan2022_uncertainty",
 }
 """Paper to the module that runs its headline experiment."""
 

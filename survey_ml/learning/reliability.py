@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from survey_ml.learning.calibration import LEAST_PROBABILITY
 from survey_ml.learning.scores import Score, measure_accuracy
@@ -118,6 +119,31 @@ def measure_nll(probabilities: ArrayLike, labels: ArrayLike, *, draws: int = DRA
     values = np.asarray(probabilities, np.float64)
     chosen = values[np.arange(len(values)), np.asarray(labels, np.int64)]
     return bootstrap_mean(-np.log(np.maximum(chosen, LEAST_PROBABILITY)), draws=draws, seed=seed)
+
+
+def measure_auroc(low: ArrayLike, high: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> Score:
+    """Return how often a value of the second sample is above one of the first, ties counting half.
+
+    Parameters
+    ----------
+    low, high : (n,) and (m,) array
+    draws, seed : int
+        Of the bootstrap over both samples.
+
+    Returns
+    -------
+    Score
+        The area under the curve of a threshold that is to tell the samples apart; n + m values.
+    """
+    one, two = np.asarray(low, np.float64), np.asarray(high, np.float64)
+
+    def measure(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+        return float(stats.mannwhitneyu(second, first).statistic / (len(first) * len(second)))
+
+    rng = np.random.default_rng(seed)
+    drawn = [measure(rng.choice(one, len(one)), rng.choice(two, len(two))) for _ in range(draws)]
+    ends = np.percentile(drawn, [2.5, 97.5])
+    return Score(measure(one, two), float(ends[0]), float(ends[1]), len(one) + len(two))
 
 
 def find_reliability(

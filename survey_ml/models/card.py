@@ -108,6 +108,10 @@ class Posterior(Part):
     """Whether the variance of the likelihood was taken off."""
     rate: Number = Field(0.0, ge=0.0, lt=1.0)
     """Share of features that dropout drops."""
+    pruned: Number = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the weights of fully connected layers that were taken out."""
+    pruned_by: Literal["", "snr", "fisher"] = ""
+    """What they were ranked by."""
     members: int = Field(0, ge=0, le=100)
     """Networks of an ensemble."""
 

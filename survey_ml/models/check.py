@@ -150,7 +150,8 @@ def _check_samples(
     assert card.posterior is not None
     embedding = classifier.predict(images).embedding
     estimators = [
-        find_estimator(card.name, classifier.hash, card.posterior.method, given=model.path) for _ in range(2)
+        find_estimator(card.name, classifier.hash, card.posterior.method, given=model.path, samples=20)
+        for _ in range(2)
     ]
     whole = estimators[0].judge(embedding, images).calibrated
     order = np.random.default_rng(1).permutation(len(images))

@@ -32,7 +32,12 @@ from survey_ml.models.card import Card, Metric, Training
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.format import save_model
 from survey_ml.models.kinds import ForestArchitecture, make_network
-from survey_ml.models.weight_fitting import PosteriorFitting, calibrate_posterior, collect_arrays
+from survey_ml.models.weight_fitting import (
+    PosteriorFitting,
+    calibrate_posterior,
+    collect_arrays,
+    judge_posterior,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,7 +142,9 @@ def fit_model(
         n=len(train.labels),
         seeds=(fitting.seed,),
         recipe=fitting.model_dump(
-            mode="json", include={"model", "group", "architecture", "recipe", "posterior"}, exclude_none=True
+            mode="json",
+            include={"model", "group", "architecture", "recipe", "posterior", "validation", "seed"},
+            exclude_none=True,
         ),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
@@ -155,8 +162,10 @@ def fit_model(
         )
         card, content = card.model_copy(update={"calibration": calibration}), content | known
         save_model(path, content, card)
+        metrics += judge_posterior(path, valid, "validation")
     if test is not None and len(test.labels):
         metrics += judge_model(load_classifier(path, "torch"), test, "test")
+        metrics += judge_posterior(path, test, "test") if card.is_bayesian else []
     save_model(path, content, card.model_copy(update={"metrics": tuple(metrics)}))
     _write(folder / CURVES, _format_curves(curves))
     _write(folder / METRICS, json.dumps([m.model_dump() for m in metrics], indent=1) + "\n")

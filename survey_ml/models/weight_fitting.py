@@ -16,8 +16,11 @@ from survey_ml.learning.judgement import HeldOut
 from survey_ml.learning.outliers import fit_gaussians, measure_distances
 from survey_ml.learning.preprocessing import prepare_images
 from survey_ml.learning.priors import Prior, Shape
-from survey_ml.models.calibration import write_held_out
-from survey_ml.models.card import Calibration, Card, Posterior
+from survey_ml.learning.reliability import bootstrap_mean, measure_ece, measure_uce
+from survey_ml.learning.scores import Score
+from survey_ml.learning.uncertainty import measure_uncertainty, normalise_entropy
+from survey_ml.models.calibration import read_held_out, write_held_out
+from survey_ml.models.card import Calibration, Card, Metric, Posterior
 from survey_ml.models.classifier import load_classifier
 from survey_ml.models.estimator import SAMPLES
 from survey_ml.models.format import read_model
@@ -25,6 +28,8 @@ from survey_ml.models.kinds import build_network
 from survey_ml.models.posterior import MEAN, SCALE, draw_networks
 from survey_ml.models.posterior_fitting import PARTS, choose_calibrator
 from survey_ml.models.sampling import open_samples
+
+MONTE_CARLO_ERROR = "Monte Carlo error"
 
 if TYPE_CHECKING:
     from torch import nn
@@ -157,6 +162,34 @@ def sample_model(
     drawn = draw_networks(tensors, card.posterior, build_network(card), samples, seed)
     logits = open_samples(drawn, card, runtime).run(prepare_images(images, card.preprocessing.side))
     return np.asarray(special.softmax(logits.astype(np.float64), axis=2))
+
+
+def judge_posterior(path: Path, data: LabelledImages, what: str) -> list[Metric]:
+    """Return the error of weight samples on labelled images, and how well they are calibrated.
+
+    The Monte Carlo error is the share of wrong labels over all weight samples (Mohan et al. 2022); intervals
+    are bootstrapped over images.
+    """
+    tensors, card, _ = read_model(path)
+    require_network(card)
+    samples, labels = sample_model(path, data), np.asarray(data.labels, np.int64)
+    errors = (samples.argmax(axis=2) != labels).mean(axis=0)
+    found = measure_uncertainty(samples)
+    n_classes = len(card.classes)
+    figures: list[tuple[str, Score]] = [
+        (MONTE_CARLO_ERROR, bootstrap_mean(errors)),
+        (
+            "uncertainty calibration error of the entropy",
+            measure_uce(normalise_entropy(found.entropy, n_classes), errors, n_classes),
+        ),
+    ]
+    if card.calibration is not None:
+        calibrated = read_held_out(card.calibration, tensors).calibrator.apply(found.probabilities)
+        figures.append(("expected calibration error, calibrated", measure_ece(calibrated, labels)))
+    return [
+        Metric(quantity=name, value=one.value, low=one.low, high=one.high, n=one.n, data=what)
+        for name, one in figures
+    ]
 
 
 def require_network(card: Card) -> None:

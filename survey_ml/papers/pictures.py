@@ -47,13 +47,47 @@ def draw_groups(shown: Mapping[str, Sequence[Trial]], fitted: float, labels: np.
     return _save(figure, path)
 
 
-def _open(size: tuple[float, float], n: int = 1) -> tuple[Any, Any]:
+def draw_posteriors(
+    temperatures: Mapping[float, Sequence[float]],
+    priors: Mapping[str, Sequence[float]],
+    pruning: Mapping[str, Mapping[float, Sequence[float]]],
+    entropies: Mapping[str, np.ndarray],
+    path: Path,
+) -> Path:
+    """Draw errors by temperature, prior and pruned share, and entropies by how sure people were."""
+    figure, ((cold, prior), (prune, people)) = _open((9.0, 6.6), 2, 2)
+    for value, errors in temperatures.items():
+        cold.plot([value] * len(errors), errors, "o", color="C0", ms=4)
+    cold.plot(
+        list(temperatures), [float(np.mean(errors)) for errors in temperatures.values()], color="C0", lw=1
+    )
+    cold.set(xscale="log", xlabel="temperature", ylabel="validation error", ylim=(0.0, 0.55))
+    for number, errors in enumerate(priors.values()):
+        prior.plot([number] * len(errors), errors, "o", color=f"C{number}", ms=4)
+    prior.set_xticks(range(len(priors)), [name.replace("-", "\n") for name in priors])
+    prior.set(xlabel="prior", ylabel="validation error", ylim=(0.0, None))
+    for number, (name, curve) in enumerate(pruning.items()):
+        means = [float(np.mean(errors)) for errors in curve.values()]
+        prune.plot(list(curve), means, "o-", color=f"C{number}", ms=4, lw=1, label=name)
+    prune.set(xlabel="share of dense weights taken out", ylabel="validation error", ylim=(0.0, 0.55))
+    prune.legend(frameon=False)
+    edges = np.linspace(0.0, np.log(2.0), 15)
+    for number, (name, values) in enumerate(entropies.items()):
+        people.hist(
+            values, edges, density=True, histtype="step", color=f"C{number}", label=f"{name} ({len(values)})"
+        )
+    people.set(xlabel="entropy (nats)", ylabel="density")
+    people.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _open(size: tuple[float, float], columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, n)
+    return figure, figure.subplots(rows, columns)
 
 
 def _save(figure: Any, path: Path) -> Path:

@@ -21,6 +21,7 @@ from survey_ml.models.fitting import Fitting, fit_model
 from survey_ml.models.format import read_card, read_model
 from survey_ml.models.kinds import build_network
 from survey_ml.models.posterior import draw_networks
+from survey_ml.models.pruning import compare_models, describe_effects, prune_model
 from survey_ml.models.registry import ModelFile
 from survey_ml.models.sampling import open_samples
 from survey_ml.models.trial import make_images
@@ -192,8 +193,9 @@ def test_what_does_not_fit_together_is_said(path, tmp_path):
     with pytest.raises(ConfigError, match="a forest has no posterior"):
         fit(tmp_path / "forest", model="forest", recipe={})
     with pytest.raises(ConfigError, match="not the input of one linear layer"):
-        fit(tmp_path / "mean", model="attention-gate", posterior={"method": "mc-dropout"}, recipe={"epochs": 1},
-            architecture={"fields": [2, 2, 2, 2], "side": 32, "aggregation": "mean"})  # fmt: skip
+        fit(tmp_path / "mean", model="attention-gate", recipe={"epochs": 1},
+            architecture={"fields": [2, 2, 2, 2], "side": 32, "aggregation": "mean"},
+            posterior={"method": "mc-dropout"})  # fmt: skip
     judge, found = find(path)
     with pytest.raises(ValueError, match="looks at images"):
         judge.judge(found.embedding)
@@ -214,6 +216,33 @@ def test_a_card_that_contradicts_itself_is_refused(path, tmp_path, changes):
     save_file(load_file(path), bad, metadata={"card": json.dumps(content)})
     with pytest.raises(InputError, match=r"bad\.safetensors"):
         read_model(bad)
+
+
+@pytest.mark.parametrize("by", ["snr", "fisher"])
+def test_pruned_models_lack_what_was_taken_out_and_are_calibrated_again(path, tmp_path, by):
+    train, held = DATA.take(DATA.split == "train"), DATA.take(DATA.split == "valid")
+    out = tmp_path / "thin.safetensors"
+    n = prune_model(path, out, by=by, share=0.5, train=train, held=held, said="drawn")
+    tensors, card, _ = read_model(out)
+    names = [f"mean.{layer}.weight" for layer in ("dense.1", "dense.4", "head")]
+    weights = [tensors[name] for name in names]
+    assert n == sum(int((one == 0).sum()) for one in weights) == round(sum(one.size for one in weights) / 2)
+    assert (card.posterior.pruned, card.posterior.pruned_by, card.name) == (0.5, by, "thin")
+    assert card.calibration.data == "drawn" and not card.metrics
+    rows = describe_effects(compare_models(path, out, held))
+    assert [row["class"] for row in rows] == ["all", "single", "double"]
+    assert rows[0]["n"] == 60 and rows[0]["after"]["error"]["low"] <= rows[0]["after"]["error"]["value"]
+    # Half of the weights are hardly missed, by either ranking.
+    assert abs(rows[0]["after"]["error"]["value"] - rows[0]["before"]["error"]["value"]) < 0.1
+
+
+def test_what_has_no_gaussians_is_not_pruned(tmp_path):
+    path = fit(tmp_path, posterior={"method": "mc-dropout"})
+    with pytest.raises(ConfigError, match="is of the method mc-dropout"):
+        prune_model(path, tmp_path / "x.safetensors", by="snr", share=0.3, train=DATA, held=DATA)
+    plain = fit(tmp_path / "plain", posterior=None)
+    with pytest.raises(InputError, match="has no posterior over the weights"):
+        prune_model(plain, tmp_path / "x.safetensors", by="snr", share=0.3, train=DATA, held=DATA)
 
 
 def test_commands_train_it_and_say_how_far_it_can_be_trusted(tmp_path, capsys):
@@ -244,3 +273,18 @@ def test_commands_train_it_and_say_how_far_it_can_be_trusted(tmp_path, capsys):
     for row in rows:
         assert row["entropy"] == pytest.approx(row["expected_entropy"] + row["mutual_information"], abs=1e-6)
         assert set(row["calibrated"]) == {"single", "double"} and set(row["set"]) <= {"single", "double"}
+    thin = tmp_path / "thin.safetensors"
+    given = ["models", "prune", model, "--data", source, "--test", source, "--fraction", "0.2", "--out"]
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, given), str(thin), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert ended.value.code == 0 and told["by"] == "snr" and told["pruned"] > 1000
+    assert [row["class"] for row in told["effect"]] == ["all", "double", "single"]
+    assert read_card(thin)[1] == told["hash"]
+    for wrong, message in (("Thin.safetensors", "cannot be the file"), ("thin.pt", "cannot be the file")):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, given), str(tmp_path / wrong)])
+        assert ended.value.code == 2 and message in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["models", "show", str(thin)])
+    assert "20% of the dense weights taken out by snr" in capsys.readouterr().out

@@ -1,0 +1,191 @@
+"""Trainings of Bayesian networks for a reproduction: each is kept, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from survey_ml.labelled import LabelledImages
+from survey_ml.learning.networks import Architecture
+from survey_ml.learning.preprocessing import prepare_images
+from survey_ml.learning.priors import Prior
+from survey_ml.learning.training import Recipe
+from survey_ml.papers.trials import SIDE, Report
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAMPLES = 100
+"""Weight samples that every image is looked at with."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, and how.
+
+    Parameters
+    ----------
+    prior : Prior
+    temperature : float
+    misspecified : bool
+        See `survey_ml.learning.variational.FreeEnergy`.
+    augmented : bool
+        Whether training images are turned, reflected, scaled and shifted.
+    """
+
+    prior: Prior
+    temperature: float = 0.01
+    misspecified: bool = False
+    augmented: bool = True
+
+
+@dataclass(frozen=True)
+class PosteriorTrial:
+    """A finished training.
+
+    Attributes
+    ----------
+    means, scales : mapping
+        State of the network with means as weights, and their standard deviations.
+    samples : mapping
+        Name of a set of images to logits (n_samples, n, n_classes).
+    """
+
+    means: Mapping[str, NDArray[np.float32]]
+    scales: Mapping[str, NDArray[np.float32]]
+    samples: Mapping[str, NDArray[np.float32]]
+
+    def find_errors(self, name: str, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the share of wrong labels over weight samples of each image of a set."""
+        return np.asarray((self.samples[name].argmax(axis=2) != labels).mean(axis=0))
+
+    def find_probabilities(self, name: str) -> NDArray[np.float64]:
+        """Return probabilities (n_samples, n, n_classes) of a set."""
+        return np.asarray(special.softmax(self.samples[name].astype(np.float64), axis=2))
+
+
+def run_posterior(
+    name: str,
+    folder: Path,
+    architecture: Architecture,
+    recipe: Recipe,
+    setting: Setting,
+    train: LabelledImages,
+    sets: Mapping[str, LabelledImages],
+    *,
+    report: Report = lambda text: None,
+) -> PosteriorTrial:
+    """Train a Bayesian LeNet and look at sets of images, or take what an earlier call kept.
+
+    Parameters
+    ----------
+    name : str
+        Shown, and the beginning of file names.
+    folder : Path
+        Where results and checkpoints lie.
+    architecture, recipe, setting
+        What is trained, and how.
+    train : LabelledImages
+    sets : mapping
+        Name to images; looked at after the last epoch.
+    report : callable
+        Called with one line of text after every epoch.
+    """
+    import torch
+
+    from survey_ml.learning.baselines import make_lenet
+    from survey_ml.learning.training import State, train_network
+    from survey_ml.learning.variational import FreeEnergy, VariationalNetwork
+
+    key = _identify([asdict(architecture), asdict(recipe), asdict(setting)], {"train": train, **sets})
+    done, checkpoint = folder / f"{name}-{key}.npz", folder / f"{name}-{key}.pt"
+    if done.is_file():
+        return _read(done)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = VariationalNetwork(make_lenet(architecture))
+    state = State(**torch.load(checkpoint, weights_only=True)) if checkpoint.is_file() else None
+
+    def keep(now: State) -> None:
+        aside = checkpoint.with_suffix(".tmp")
+        torch.save(vars(now), aside)
+        aside.replace(checkpoint)
+        report(f"{name}: epoch {now.epoch} of {recipe.epochs}, cost {now.history[-1]['loss']:.3f}")
+
+    train_network(
+        network,
+        (prepare_images(train, SIDE), train.labels),
+        recipe,
+        objective=FreeEnergy(
+            setting.prior,
+            len(train.labels),
+            temperature=setting.temperature,
+            misspecified=setting.misspecified,
+        ),
+        state=state,
+        report=keep,
+    )
+    means, scales = network.split_state()
+    samples = {what: sample_logits(architecture, means, scales, images) for what, images in sets.items()}
+    arrays: dict[str, Any] = {f"samples {what}": values for what, values in samples.items()}
+    arrays |= {f"mean {key}": value.numpy() for key, value in means.items()}
+    arrays |= {f"scale {key}": value.numpy() for key, value in scales.items()}
+    aside = done.with_suffix(".tmp")
+    with aside.open("wb") as stream:
+        np.savez(stream, **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(done)
+    checkpoint.unlink(missing_ok=True)
+    return _read(done)
+
+
+def sample_logits(
+    architecture: Architecture,
+    means: Mapping[str, Tensor],
+    scales: Mapping[str, Tensor],
+    images: LabelledImages,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Return logits (n_samples, n, n_classes) of images by samples of the weights."""
+    import torch
+    from torch.func import functional_call
+
+    from survey_ml.learning.baselines import make_lenet
+    from survey_ml.learning.variational import draw_states
+
+    network = make_lenet(architecture).eval()
+    found = np.empty((SAMPLES, len(images.labels), architecture.n_classes), np.float32)
+    with torch.inference_mode():
+        seen = network.stem(torch.from_numpy(prepare_images(images, SIDE))[:, None])
+        network.set_submodule("stem", torch.nn.Identity())
+        for k, weights in enumerate(draw_states(means, scales, SAMPLES, seed)):
+            parts = [functional_call(network, weights, (part,))[0] for part in torch.split(seen, 64)]
+            found[k] = torch.cat(parts).numpy()
+    return found
+
+
+def _identify(settings: list[Any], images: Mapping[str, LabelledImages]) -> str:
+    """Return twelve digits that change with anything that the result depends on."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, data in sorted(images.items()):
+        digest.update(name.encode() + np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _read(path: Path) -> PosteriorTrial:
+    with np.load(path, allow_pickle=False) as kept:
+        parts: dict[str, dict[str, NDArray[np.float32]]] = {"samples": {}, "mean": {}, "scale": {}}
+        for key in kept.files:
+            what, name = key.split(" ", 1)
+            parts[what][name] = kept[key]
+    return PosteriorTrial(parts["mean"], parts["scale"], parts["samples"])
