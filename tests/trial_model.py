@@ -40,30 +40,76 @@ def write_model(path: Path, *, seed: int = 0, classes=("FRI", "FRII", "compact",
     return path
 
 
-def write_posterior(base: Path, *, method="laplace", n=160) -> Path:
-    """Write a posterior over the last layer of a model of 50 px beside it, and return its path.
+def write_bayesian(path: Path, *, seed: int = 0, classes=("FRI", "FRII", "compact", "bent")) -> Path:
+    """Write a small LeNet with Gaussians over its weights, untrained, that sees 50 px; return its path."""
+    import torch
 
-    The labels are what the model says, but for a sixth of them.
-    """
+    from survey_ml.learning.baselines import make_lenet
+    from survey_ml.learning.networks import Architecture
+    from survey_ml.learning.preprocessing import Preprocessing
+    from survey_ml.learning.variational import VariationalNetwork
+    from survey_ml.models.card import Card, Posterior
+    from survey_ml.models.format import save_model
+    from survey_ml.models.trial import make_images
+    from survey_ml.models.weight_fitting import calibrate_posterior, collect_arrays
+
+    architecture = Architecture(len(classes), side=48, dropout=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = make_lenet(architecture).eval()
+        with torch.no_grad():
+            logits = network(torch.from_numpy(make_images(40, 50, seed))[:, None])[0]
+            network.head.weight *= 3.0 / logits.std(dim=0)[:, None]
+            network.head.bias -= network(torch.from_numpy(make_images(40, 50, seed))[:, None])[0].mean(dim=0)
+        wide = VariationalNetwork(network)
+        with torch.no_grad():
+            for log in wide.log_scales:
+                log -= 3.0  # what is made of a source stays near what the means make of it
+        arrays = collect_arrays([wide])
+    card = Card(
+        name="bayes",
+        classes=classes,
+        kind="lenet",
+        architecture=asdict(architecture),
+        preprocessing=Preprocessing(side=50),
+        posterior=Posterior(method="bayes-by-backprop", prior_scale=0.1),
+    )
+    save_model(path, arrays, card)
+    data = draw_labelled(path, 160)
+    train, held = data.take(slice(0, 80)), data.take(slice(80, 160))
+    calibration, known = calibrate_posterior(path, train, held, "drawn")
+    save_model(path, arrays | known, card.model_copy(update={"calibration": calibration}))
+    return path
+
+
+def draw_labelled(base: Path, n: int):
+    """Return n images of 50 px with the labels that a model gives them, but for a sixth of them."""
     import numpy as np
 
     from survey_ml.labelled import LabelledImages
     from survey_ml.models.classifier import load_classifier
-    from survey_ml.models.posterior_fitting import Trained, fit_posterior
     from survey_ml.models.trial import make_images
 
     classifier = load_classifier(base, "torch")
-    images = np.round(make_images(2 * n, 50, 3) * 255).astype(np.uint8)
+    images = np.round(make_images(n, 50, 3) * 255).astype(np.uint8)
     labels = classifier.predict(images.astype(np.float32) / 255).logits.argmax(axis=1)
     rng = np.random.default_rng(0)
-    labels = np.where(rng.random(2 * n) < 1 / 6, rng.integers(len(classifier.classes), size=2 * n), labels)
-    # Each class often enough to calibrate with.
-    labels[: 8 * len(classifier.classes)] = np.arange(8 * len(classifier.classes)) % len(classifier.classes)
-    labels[n : n + 8 * len(classifier.classes)] = labels[: 8 * len(classifier.classes)]
-    nowhere = np.full(2 * n, np.nan)
-    data = LabelledImages(
-        images, labels.astype(np.int64), classifier.classes, np.arange(2 * n).astype(np.str_), nowhere,
-        nowhere, np.full(2 * n, ""),
+    n_classes = len(classifier.classes)
+    labels = np.where(rng.random(n) < 1 / 6, rng.integers(n_classes, size=n), labels)
+    # Each class often enough to calibrate with, in either half.
+    for start in (0, n // 2):
+        labels[start : start + 8 * n_classes] = np.arange(8 * n_classes) % n_classes
+    nowhere = np.full(n, np.nan)
+    return LabelledImages(
+        images, labels.astype(np.int64), classifier.classes, np.arange(n).astype(np.str_), nowhere, nowhere,
+        np.full(n, ""),
     )  # fmt: skip
+
+
+def write_posterior(base: Path, *, method="laplace", n=160) -> Path:
+    """Write a posterior over the last layer of a model of 50 px beside it, and return its path."""
+    from survey_ml.models.posterior_fitting import Trained, fit_posterior
+
+    data = draw_labelled(base, 2 * n)
     train, held = data.take(slice(0, n)), data.take(slice(n, 2 * n))
     return fit_posterior(base, train, [Trained(base, train, held)], base.parent, method=method, held="drawn")

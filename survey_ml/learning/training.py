@@ -94,7 +94,7 @@ class State:
 
 Images = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Images (n, y, x) from 0 to 1, and the number of the class of each."""
-Objective = Callable[[Any, Tensor, Tensor], Tensor]
+Objective = Callable[[Any, Tensor, Tensor, float], Tensor]
 
 
 def train_network(
@@ -118,8 +118,8 @@ def train_network(
         Validation images are never changed. Without them the last weights are taken.
     recipe : Recipe
     objective : callable
-        Gives what is made small, for the network, a batch of images and its labels: the cross entropy
-        with the recipe's weights and smoothing when not given.
+        Gives what is made small, for the network, a batch of images, its labels, and the share of the
+        training that is done: the cross entropy with the recipe's weights and smoothing when not given.
     device : str
         ``cpu``, ``cuda`` or one of them with a number.
     state : State
@@ -148,6 +148,7 @@ def train_network(
     )
     mixed = recipe.mixed and torch.device(device).type == "cuda"
     n_batches = math.ceil(len(labels) / recipe.batch_size)
+    n_steps = recipe.epochs * n_batches
     generator = torch.Generator().manual_seed(recipe.seed)
     settling = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed))[:SETTLING]
     if objective is None:
@@ -168,11 +169,11 @@ def train_network(
                 continue
             step = state.epoch * n_batches + number
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _follow_cycle(step / (recipe.epochs * n_batches))
+                group["lr"] = recipe.learning_rate * _follow_cycle(step / n_steps)
             x = augment_images(images[batch], generator, scales=recipe.scales, shift=recipe.shift)
             x, y = x.to(device), labels[batch].to(device)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
-                loss = objective(network, x, y)
+                loss = objective(network, x, y, step / n_steps)
             if not torch.isfinite(loss):
                 raise SurveyMLError(
                     f"the loss of step {step} is {float(loss.detach())}",
@@ -217,7 +218,7 @@ class _CrossEntropy:
     weights: Tensor
     smoothing: float
 
-    def __call__(self, network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, network: nn.Module, x: Tensor, labels: Tensor, done: float) -> Tensor:
         logits = network(x)[0].float()
         return functional.cross_entropy(logits, labels, weight=self.weights, label_smoothing=self.smoothing)
 

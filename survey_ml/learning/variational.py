@@ -95,17 +95,30 @@ class FreeEnergy:
     misspecified : bool
         Take off the variance of the likelihood over the posterior, the second-order term for models that
         are not true (Masegosa 2020, arXiv 1912.08335, theorem 4). It wants two samples a step.
+    warm_up : float
+        Share of the training over which the divergence rises from nothing to all that it counts (Bowman et
+        al. 2016; Soenderby et al. 2016). Without, weights give way to the prior before they have learnt
+        anything, and some trainings never leave it.
     """
 
-    def __init__(self, prior: Prior, n: int, *, temperature: float = 1.0, misspecified: bool = False) -> None:
+    def __init__(
+        self,
+        prior: Prior,
+        n: int,
+        *,
+        temperature: float = 1.0,
+        misspecified: bool = False,
+        warm_up: float = 0.0,
+    ) -> None:
         self.prior, self.n = prior, n
-        self.temperature, self.misspecified = temperature, misspecified
+        self.temperature, self.misspecified, self.warm_up = temperature, misspecified, warm_up
 
-    def __call__(self, network: VariationalNetwork, x: Tensor, labels: Tensor) -> Tensor:
-        """Return an estimate of the cost an image in nats, for a batch."""
+    def __call__(self, network: VariationalNetwork, x: Tensor, labels: Tensor, done: float) -> Tensor:
+        """Return an estimate of the cost an image in nats, for a batch, when a share of training is done."""
         drawn = network.draw()
         losses = _measure_losses(network, drawn, x, labels)
-        far = self.temperature / self.n * network.measure_divergence(self.prior, drawn)
+        weight = self.temperature * (min(1.0, done / self.warm_up) if self.warm_up else 1.0)
+        far = weight / self.n * network.measure_divergence(self.prior, drawn)
         if not self.misspecified:
             return losses.mean() + far
         other = _measure_losses(network, network.draw(), x, labels)

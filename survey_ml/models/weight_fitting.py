@@ -56,6 +56,8 @@ class PosteriorFitting(BaseModel):
     """Factor of the divergence from the prior; 1 is Bayes' rule."""
     misspecified: bool = False
     """Take off the variance of the likelihood over the posterior (Masegosa 2020)."""
+    warm_up: float = Field(0.3, ge=0.0, le=1.0)
+    """Share of the training over which the divergence comes to count in full."""
     members: int = Field(5, ge=2, le=100)
     """Networks of an ensemble."""
 
@@ -64,7 +66,9 @@ class PosteriorFitting(BaseModel):
         from survey_ml.learning.variational import FreeEnergy
 
         prior = Prior(self.prior, self.scale, self.narrow, self.share)
-        return FreeEnergy(prior, n, temperature=self.temperature, misspecified=self.misspecified)
+        return FreeEnergy(
+            prior, n, temperature=self.temperature, misspecified=self.misspecified, warm_up=self.warm_up
+        )
 
     def describe(self, rate: float) -> Posterior:
         """Return what the card says; ``rate`` is that of dropout."""

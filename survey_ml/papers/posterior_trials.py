@@ -35,8 +35,7 @@ class Setting:
     Parameters
     ----------
     prior : Prior
-    temperature : float
-    misspecified : bool
+    temperature, misspecified, warm_up
         See `survey_ml.learning.variational.FreeEnergy`.
     augmented : bool
         Whether training images are turned, reflected, scaled and shifted.
@@ -45,6 +44,7 @@ class Setting:
     prior: Prior
     temperature: float = 0.01
     misspecified: bool = False
+    warm_up: float = 0.3
     augmented: bool = True
 
 
@@ -130,6 +130,7 @@ def run_posterior(
             len(train.labels),
             temperature=setting.temperature,
             misspecified=setting.misspecified,
+            warm_up=setting.warm_up,
         ),
         state=state,
         report=keep,

@@ -57,7 +57,8 @@ def test_the_cost_is_loss_and_divergence():
 
     def cost(**settings):
         torch.manual_seed(2)
-        return float(FreeEnergy(prior, 50, **settings)(network, x, labels).detach())
+        done = settings.pop("done", 1.0)
+        return float(FreeEnergy(prior, 50, **settings)(network, x, labels, done).detach())
 
     torch.manual_seed(2)
     one, other = network.draw(), network.draw()
@@ -68,6 +69,9 @@ def test_the_cost_is_loss_and_divergence():
     far = float(network.measure_divergence(prior, one).detach())
     assert cost() == pytest.approx(float(losses[0].mean()) + far / 50, rel=1e-6)
     assert cost(temperature=0.1) == pytest.approx(float(losses[0].mean()) + 0.1 * far / 50, rel=1e-6)
+    half = cost(warm_up=0.4, done=0.2)
+    assert half == pytest.approx(float(losses[0].mean()) + 0.5 * far / 50, rel=1e-6)
+    assert cost(warm_up=0.4, done=0.7) == cost()
     spread = measure_variance(-losses[0], -losses[1]).mean()
     wanted = float((losses[0] + losses[1]).mean() / 2 - spread) + far / 50
     assert cost(misspecified=True) == pytest.approx(wanted, rel=1e-6)
@@ -112,7 +116,7 @@ def test_any_network_can_be_made_so():
     network.eval()
     assert torch.equal(network(x)[0], plain(x)[0])
     network.train()
-    FreeEnergy(Prior(), 10)(network, x, torch.tensor([0, 1, 0, 1])).backward()
+    FreeEnergy(Prior(), 10)(network, x, torch.tensor([0, 1, 0, 1]), 0.0).backward()
     assert all(value.grad is not None for value in network.log_scales)
 
 
