@@ -120,6 +120,8 @@ def train_network(
     objective : callable
         Gives what is made small, for the network, a batch of images, its labels, and the share of the
         training that is done: the cross entropy with the recipe's weights and smoothing when not given.
+        What it is at the end is what counts: with one the last weights are taken, whatever the loss on
+        validation images was before.
     device : str
         ``cpu``, ``cuda`` or one of them with a number.
     state : State
@@ -151,6 +153,7 @@ def train_network(
     n_steps = recipe.epochs * n_batches
     generator = torch.Generator().manual_seed(recipe.seed)
     settling = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed))[:SETTLING]
+    chooses = validation is not None and objective is None
     if objective is None:
         objective = _CrossEntropy(_weigh_classes(labels, network, recipe).to(device), recipe.smoothing)
     state = state or State()
@@ -193,7 +196,7 @@ def train_network(
             entry |= _judge(logits, validation[1])
         entry["seconds"] = time.perf_counter() - began
         state.history.append(entry)
-        if validation is None or entry["val_loss"] <= min(e["val_loss"] for e in state.history):
+        if not chooses or entry["val_loss"] <= min(e["val_loss"] for e in state.history):
             state.best = {name: value.cpu().clone() for name, value in averaged.state_dict().items()}
             state.best_epoch = state.epoch
         state.tensors = {
@@ -204,7 +207,7 @@ def train_network(
         }
         if report is not None:
             report(state)
-        if validation is not None and recipe.patience and state.epoch - state.best_epoch >= recipe.patience:
+        if chooses and recipe.patience and state.epoch - state.best_epoch >= recipe.patience:
             break
     network.load_state_dict(state.best)
     network.eval()
