@@ -194,14 +194,14 @@ def divide_images(data: LabelledImages, fitting: Fitting) -> tuple[LabelledImage
 
 def describe_split(data: LabelledImages, fitting: Fitting) -> str:
     """Say how training and validation images were told apart."""
+    posterior = fitting.posterior
+    by_last = posterior is not None and posterior.method == "bayes-by-backprop"
+    what = "calibrate it, after the last epoch" if by_last else "choose the epoch and the temperature"
     if (data.split == "valid").any():
-        return "the published validation images choose the epoch and the temperature"
+        return f"the published validation images {what}"
     if fitting.validation == 0.0:
         return "trained on all training images for a number of epochs that was chosen beforehand"
-    return (
-        f"{fitting.validation:.0%} of the training sources, by groups on the sky within 30 arcsec, "
-        "choose the epoch and the temperature"
-    )
+    return f"{fitting.validation:.0%} of the training sources, by groups on the sky within 30 arcsec, {what}"
 
 
 def judge_model(classifier: Classifier, data: LabelledImages, what: str) -> list[Metric]:
