@@ -27,13 +27,20 @@ from benchmarks.reporting import Report, make_parser
 from survey_ml.data.labelled.reading import read_labelled
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.preprocessing import prepare_images
+from survey_ml.learning.reliability import bootstrap_mean
 from survey_ml.learning.scores import fit_temperature, measure_accuracy, measure_macro_f1, measure_mean
 from survey_ml.learning.splits import fold_by_sky
 from survey_ml.models.card import Metric
 from survey_ml.models.classifier import load_classifier
 from survey_ml.models.fitting import Fitting, fit_model, judge_model
 from survey_ml.models.format import read_model, save_model
-from survey_ml.models.weight_fitting import MONTE_CARLO_ERROR, judge_posterior
+from survey_ml.models.posterior_fitting import Trained
+from survey_ml.models.weight_fitting import (
+    MONTE_CARLO_ERROR,
+    calibrate_posterior,
+    judge_posterior,
+    sample_model,
+)
 from survey_ml.papers.trials import thin_images
 
 RECIPES = Path(__file__).parent / "models"
@@ -143,15 +150,16 @@ def add_model(report: Report, name: str, options: Any) -> None:
         passed = mean.value <= bar if subject.at_most else mean.value >= bar
         limit = f"at {'most' if subject.at_most else 'least'} {bar}"
         report.add_bar(f"{name}: mean {subject.figure}, {what}", shown, limit, passed)
-    temperature = 0.0
+    temperature, folds = 0.0, list[Trained]()
     if options.folds:
-        row, metric, temperature = validate_folds(folder, train, fitting, subject, options.folds)
+        row, metric, temperature, folds = validate_folds(folder, train, fitting, subject, options.folds)
         rows.append(row)
         found.append(metric)
     report.add_table(name, rows)
     if options.pack:
-        whole = options.folds == FOLDS and fitting.validation == 0.0
-        pack(folder, fitting, found, options.seeds, tests, temperature if whole else 0.0)
+        if len(folds) < FOLDS or fitting.validation:
+            temperature, folds = 0.0, []
+        pack(folder, fitting, found, options.seeds, tests, train, folds, temperature)
 
 
 def train_once(folder: Path, train: LabelledImages, fitting: Fitting, subject: Subject) -> Path:
@@ -190,19 +198,25 @@ def describe(
 
 def validate_folds(
     folder: Path, train: LabelledImages, fitting: Fitting, subject: Subject, folds: int
-) -> tuple[dict[str, Any], Metric, float]:
+) -> tuple[dict[str, Any], Metric, float, list[Trained]]:
     """Train on four fifths of the training images and try on the rest, for each of the folds.
 
-    The last that is returned is the temperature of all held-out images.
+    What is returned last is the temperature of all held-out images, and the networks with what each has seen.
     """
     number = fold_by_sky(train.ra, train.dec, FOLDS, 0, labels=train.labels)
     logits = np.zeros((len(train.labels), len(train.classes)), np.float32)
+    errors = np.full(len(train.labels), np.nan)
+    trained = []
     for fold in range(folds):
         held = number == fold
         path = train_once(folder / f"fold-{fold}", train.take(~held), fitting, subject)
+        trained.append(Trained(path, train.take(~held), train.take(held)))
         classifier = load_classifier(path, "torch")
         prepared = prepare_images(train.take(held), classifier.card.preprocessing.side)
         logits[held] = classifier.predict(prepared).logits
+        if classifier.card.is_bayesian:
+            samples = sample_model(path, train.take(held))
+            errors[held] = (samples.argmax(axis=2) != train.labels[held]).mean(axis=0)
     seen, predicted = number < folds, logits.argmax(axis=1)
     what = f"training images, {folds} of {FOLDS} folds by sky position"
     row = {
@@ -210,11 +224,14 @@ def validate_folds(
         "on": what,
         **describe(predicted[seen], train.labels[seen], train.classes),
     }
+    if np.isfinite(errors).any():
+        score = bootstrap_mean(errors[seen])
+        row |= {MONTE_CARLO_ERROR: score.value, f"{MONTE_CARLO_ERROR} 95 %": [score.low, score.high]}
     low, high = row[f"{subject.figure} 95 %"]
     metric = Metric(
         quantity=subject.figure, value=row[subject.figure], low=low, high=high, n=row["n"], data=what
     )
-    return row, metric, fit_temperature(logits[seen], train.labels[seen])
+    return row, metric, fit_temperature(logits[seen], train.labels[seen]), trained
 
 
 def pack(
@@ -223,11 +240,13 @@ def pack(
     found: list[Metric],
     seeds: int,
     tests: dict[str, LabelledImages],
+    train: LabelledImages,
+    folds: list[Trained],
     temperature: float,
 ) -> None:
     """Write the model of the first seed with the figures of all seeds in its card.
 
-    A temperature of 0 leaves that of the card as it is.
+    A temperature of 0 leaves that of the card as it is. A posterior is calibrated by the folds, if there are.
     """
     path = folder / "seed-0" / f"{fitting.name}.safetensors"
     arrays, card, _ = read_model(path)
@@ -235,6 +254,11 @@ def pack(
     if temperature:
         card = card.model_copy(update={"temperature": round(temperature, 4)})
     save_model(path, arrays, card)
+    if card.is_bayesian and folds:
+        said = f"{card.training.data}, {FOLDS} folds by sky position"
+        calibration, known = calibrate_posterior(path, train, folds, said)
+        arrays, card = arrays | known, card.model_copy(update={"calibration": calibration})
+        save_model(path, arrays, card)
     classifier = load_classifier(path, "torch")
     own = [metric for what, data in tests.items() for metric in judge_model(classifier, data, what)]
     if card.is_bayesian:

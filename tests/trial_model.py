@@ -50,6 +50,7 @@ def write_bayesian(path: Path, *, seed: int = 0, classes=("FRI", "FRII", "compac
     from survey_ml.learning.variational import VariationalNetwork
     from survey_ml.models.card import Card, Posterior
     from survey_ml.models.format import save_model
+    from survey_ml.models.posterior_fitting import Trained
     from survey_ml.models.trial import make_images
     from survey_ml.models.weight_fitting import calibrate_posterior, collect_arrays
 
@@ -77,7 +78,7 @@ def write_bayesian(path: Path, *, seed: int = 0, classes=("FRI", "FRII", "compac
     save_model(path, arrays, card)
     data = draw_labelled(path, 160)
     train, held = data.take(slice(0, 80)), data.take(slice(80, 160))
-    calibration, known = calibrate_posterior(path, train, held, "drawn")
+    calibration, known = calibrate_posterior(path, train, [Trained(path, train, held)], "drawn")
     save_model(path, arrays | known, card.model_copy(update={"calibration": calibration}))
     return path
 

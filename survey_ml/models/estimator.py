@@ -245,8 +245,12 @@ def check_posterior(name_or_path: str | Path, method: str) -> None:
 
 def _check(card: Card, path: Path, method: str) -> None:
     fit = "`survey-ml train uncertainty` fits one"
-    if card.posterior is None or card.calibration is None:
+    if card.posterior is None:
         raise ConfigError(f"{card.name} ({path.name}) is no posterior of a model", fit)
+    if card.calibration is None:
+        raise ConfigError(
+            f"{card.name} ({path.name}) was never calibrated", "train it again with validation images"
+        )
     if method and card.posterior.method != method:
         raise ConfigError(
             f"{card.name} is of the method {card.posterior.method}, not {method}",

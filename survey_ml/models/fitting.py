@@ -32,6 +32,7 @@ from survey_ml.models.card import Card, Metric, Training
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.format import save_model
 from survey_ml.models.kinds import ForestArchitecture, make_network
+from survey_ml.models.posterior_fitting import Trained
 from survey_ml.models.weight_fitting import (
     PosteriorFitting,
     calibrate_posterior,
@@ -69,7 +70,7 @@ class Fitting(BaseModel):
     recipe: dict[str, Any] = {}
     """Settings of survey_ml.learning.training.Recipe, such as epochs, learning_rate, patience."""
     posterior: PosteriorFitting | None = None
-    """A posterior over all weights of a network; it wants validation images to be calibrated on."""
+    """A posterior over all weights of a network, calibrated on the validation images."""
     validation: float = Field(0.15, ge=0.0, lt=0.9)
     """Share of the training sources, by position on the sky, that are held back to choose the epoch and the
     temperature; 0 trains on all for the full number of epochs."""
@@ -156,10 +157,9 @@ def fit_model(
         card = card.model_copy(update={"temperature": round(fit_temperature(logits, valid.labels), 4)})
         save_model(path, content, card)
         metrics += judge_model(load_classifier(path, "torch"), valid, "validation")
-    if card.is_bayesian:
-        calibration, known = calibrate_posterior(
-            path, train, valid, f"{source}, validation images".lstrip(", ")
-        )
+    if card.is_bayesian and len(valid.labels):
+        said = ", ".join(part for part in (source, "validation images") if part)
+        calibration, known = calibrate_posterior(path, train, [Trained(path, train, valid)], said)
         card, content = card.model_copy(update={"calibration": calibration}), content | known
         save_model(path, content, card)
         metrics += judge_posterior(path, valid, "validation")

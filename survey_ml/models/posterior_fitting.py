@@ -103,11 +103,7 @@ def fit_posterior(
     """
     probabilities, distances = [], []
     labels = np.concatenate([one.held.labels for one in folds])
-    if len(labels) < 10 * PARTS or (np.bincount(labels, minlength=len(train.classes)) < PARTS).any():
-        raise InputError(
-            f"{len(labels)} held-out images are too few to calibrate with",
-            f"give {PARTS} of each class at least",
-        )
+    require_enough(labels, len(train.classes))
     for one in folds:
         network = _Network(one.path, train.classes)
         posterior = network.fit(one.train, method, seed)
@@ -150,6 +146,15 @@ def fit_posterior(
     path = out / f"{card.name}.safetensors"
     save_model(path, arrays | write_held_out(known), card)
     return path
+
+
+def require_enough(labels: NDArray[np.int64], n_classes: int) -> None:
+    """Say that there are too few held-out images to calibrate with."""
+    if len(labels) < 10 * PARTS or (np.bincount(labels, minlength=n_classes) < PARTS).any():
+        raise InputError(
+            f"{len(labels)} held-out images are too few to calibrate with",
+            f"give {10 * PARTS} at least, and {PARTS} of each class",
+        )
 
 
 def choose_calibrator(

@@ -20,6 +20,7 @@ from survey_ml.models.card import Card
 from survey_ml.models.format import Tensors, read_model, save_model
 from survey_ml.models.kinds import build_network
 from survey_ml.models.posterior import MEAN, SCALE, find_networks
+from survey_ml.models.posterior_fitting import Trained
 from survey_ml.models.runtime import load_network
 from survey_ml.models.weight_fitting import calibrate_posterior, require_network, sample_model
 
@@ -121,7 +122,7 @@ def prune_model(
     changes = {"name": out.stem, "posterior": posterior, "calibration": None, "metrics": ()}
     card = card.model_copy(update=changes)
     save_model(out, arrays, card)
-    calibration, known = calibrate_posterior(out, train, held, said)
+    calibration, known = calibrate_posterior(out, train, [Trained(out, train, held)], said)
     save_model(out, arrays | known, card.model_copy(update={"calibration": calibration}))
     return n
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +27,7 @@ from survey_ml.models.estimator import SAMPLES
 from survey_ml.models.format import read_model
 from survey_ml.models.kinds import build_network
 from survey_ml.models.posterior import MEAN, SCALE, draw_networks
-from survey_ml.models.posterior_fitting import PARTS, choose_calibrator
+from survey_ml.models.posterior_fitting import Trained, choose_calibrator, require_enough
 from survey_ml.models.sampling import open_samples
 
 MONTE_CARLO_ERROR = "Monte Carlo error"
@@ -108,7 +109,7 @@ def collect_arrays(networks: list[nn.Module]) -> dict[str, NDArray[Any]]:
 
 
 def calibrate_posterior(
-    path: Path, train: LabelledImages, held: LabelledImages, said: str, seed: int = 0
+    path: Path, train: LabelledImages, folds: Sequence[Trained], said: str, seed: int = 0
 ) -> tuple[Calibration, dict[str, NDArray[Any]]]:
     """Calibrate a posterior on images that its network was not trained on.
 
@@ -116,7 +117,11 @@ def calibrate_posterior(
     ----------
     path : Path
         Of the model's file.
-    train, held : LabelledImages
+    train : LabelledImages
+        What it was trained on.
+    folds : sequence of Trained
+        The model itself with images that were held out of its training; or models that were trained alike on
+        parts of the images, each with the rest.
     said : str
         What the held-out images are, for the card.
     seed : int
@@ -134,22 +139,24 @@ def calibrate_posterior(
         When there are too few held-out images.
     """
     n_classes = len(train.classes)
-    if len(held.labels) < 10 * PARTS or (np.bincount(held.labels, minlength=n_classes) < PARTS).any():
-        raise InputError(
-            f"{len(held.labels)} validation images are too few to calibrate a posterior with",
-            f"hold back {10 * PARTS}, and {PARTS} of each class at least",
-        )
-    classifier = load_classifier(path, "torch")
-    side = classifier.card.preprocessing.side
-    embedding = classifier.predict(prepare_images(held, side)).embedding
-    gaussians = fit_gaussians(
-        classifier.predict(prepare_images(train, side)).embedding, train.labels, n_classes
-    )
-    probabilities = sample_model(path, held).mean(axis=0)
-    calibrator, calibrated = choose_calibrator(probabilities, held.labels, seed)
-    known = HeldOut(calibrator, calibrated, held.labels, gaussians, measure_distances(gaussians, embedding))
-    about = Calibration(data=said, n=len(held.labels), width=embedding.shape[1], **asdict(calibrator))
+    labels = np.concatenate([one.held.labels for one in folds])
+    require_enough(labels, n_classes)
+    probabilities, distances = [], []
+    for one in folds:
+        probabilities.append(sample_model(one.path, one.held).mean(axis=0))
+        gaussians = fit_gaussians(_embed(one.path, one.train), one.train.labels, n_classes)
+        distances.append(measure_distances(gaussians, _embed(one.path, one.held)))
+    calibrator, calibrated = choose_calibrator(np.concatenate(probabilities), labels, seed)
+    embedding = _embed(path, train)
+    gaussians = fit_gaussians(embedding, train.labels, n_classes)
+    known = HeldOut(calibrator, calibrated, labels, gaussians, np.concatenate(distances))
+    about = Calibration(data=said, n=len(labels), width=embedding.shape[1], **asdict(calibrator))
     return about, write_held_out(known)
+
+
+def _embed(path: Path, images: LabelledImages) -> NDArray[np.float32]:
+    classifier = load_classifier(path, "torch")
+    return classifier.predict(prepare_images(images, classifier.card.preprocessing.side)).embedding
 
 
 def sample_model(

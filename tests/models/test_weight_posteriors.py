@@ -188,8 +188,11 @@ def test_it_passes_its_own_check(path):
 
 
 def test_what_does_not_fit_together_is_said(path, tmp_path):
-    with pytest.raises(InputError, match="0 validation images are too few"):
-        fit(tmp_path / "none", data=DATA.take(DATA.split == "train"), validation=0.0)
+    bare = fit(tmp_path / "none", data=DATA.take(DATA.split == "train"), validation=0.0)
+    with pytest.raises(ConfigError, match="was never calibrated"):
+        find(bare)
+    with pytest.raises(InputError, match=r"\d+ held-out images are too few"):
+        fit(tmp_path / "few", data=DATA.take(DATA.split == "train"), validation=0.2)
     with pytest.raises(ConfigError, match="a forest has no posterior"):
         fit(tmp_path / "forest", model="forest", recipe={})
     with pytest.raises(ConfigError, match="not the input of one linear layer"):
