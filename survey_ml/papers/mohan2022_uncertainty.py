@@ -28,7 +28,7 @@ from survey_ml.learning.training import Recipe
 from survey_ml.learning.uncertainty import measure_uncertainty, normalise_entropy
 from survey_ml.papers.pictures import draw_posteriors
 from survey_ml.papers.posterior_pruning import SHARES, Curves, find_most, prune_trials
-from survey_ml.papers.posterior_trials import PosteriorTrial, Setting, run_posterior
+from survey_ml.papers.posterior_trials import SAMPLES, PosteriorTrial, Setting, run_posterior
 from survey_ml.papers.result import Reproduction, Row, make_row
 from survey_ml.papers.trials import thin_images
 
@@ -96,6 +96,7 @@ def reproduce(folder: Path, *, quick: bool = False, report: Say = lambda text: N
                 setting,
                 train,
                 sets,
+                samples=10 if quick else SAMPLES,
                 report=report,
             )
             for seed in range(1 if quick else seeds)

@@ -86,8 +86,9 @@ def prune_trials(
                 ranks = rank_by_information(measure_information(network, images, train.labels, dense), means)
             for share in shares:
                 new_means, new_scales, _ = prune_weights(means, scales, ranks, share)
+                size = len(trial.samples["valid"])
                 samples = {
-                    name: sample_logits(architecture, new_means, new_scales, data)
+                    name: sample_logits(architecture, new_means, new_scales, data, size)
                     for name, data in looked.items()
                 }
                 pruned[share].append(replace(trial, samples={**trial.samples, **samples}))

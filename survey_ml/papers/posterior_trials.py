@@ -82,6 +82,7 @@ def run_posterior(
     train: LabelledImages,
     sets: Mapping[str, LabelledImages],
     *,
+    samples: int = SAMPLES,
     report: Report = lambda text: None,
 ) -> PosteriorTrial:
     """Train a Bayesian LeNet and look at sets of images, or take what an earlier call kept.
@@ -97,6 +98,8 @@ def run_posterior(
     train : LabelledImages
     sets : mapping
         Name to images; looked at after the last epoch.
+    samples : int
+        Weight samples that each image is looked at with.
     report : callable
         Called with one line of text after every epoch.
     """
@@ -106,7 +109,8 @@ def run_posterior(
     from survey_ml.learning.training import State, train_network
     from survey_ml.learning.variational import FreeEnergy, VariationalNetwork
 
-    key = _identify([asdict(architecture), asdict(recipe), asdict(setting)], {"train": train, **sets})
+    settings = [asdict(architecture), asdict(recipe), asdict(setting), samples]
+    key = _identify(settings, {"train": train, **sets})
     done, checkpoint = folder / f"{name}-{key}.npz", folder / f"{name}-{key}.pt"
     if done.is_file():
         return _read(done)
@@ -136,8 +140,10 @@ def run_posterior(
         report=keep,
     )
     means, scales = network.split_state()
-    samples = {what: sample_logits(architecture, means, scales, images) for what, images in sets.items()}
-    arrays: dict[str, Any] = {f"samples {what}": values for what, values in samples.items()}
+    arrays: dict[str, Any] = {
+        f"samples {what}": sample_logits(architecture, means, scales, images, samples)
+        for what, images in sets.items()
+    }
     arrays |= {f"mean {key}": value.numpy() for key, value in means.items()}
     arrays |= {f"scale {key}": value.numpy() for key, value in scales.items()}
     aside = done.with_suffix(".tmp")
@@ -155,9 +161,10 @@ def sample_logits(
     means: Mapping[str, Tensor],
     scales: Mapping[str, Tensor],
     images: LabelledImages,
+    samples: int = SAMPLES,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Return logits (n_samples, n, n_classes) of images by samples of the weights."""
+    """Return logits (samples, n, n_classes) of images by samples of the weights."""
     import torch
     from torch.func import functional_call
 
@@ -165,11 +172,11 @@ def sample_logits(
     from survey_ml.learning.variational import draw_states
 
     network = make_lenet(architecture).eval()
-    found = np.empty((SAMPLES, len(images.labels), architecture.n_classes), np.float32)
+    found = np.empty((samples, len(images.labels), architecture.n_classes), np.float32)
     with torch.inference_mode():
         seen = network.stem(torch.from_numpy(prepare_images(images, SIDE))[:, None])
         network.set_submodule("stem", torch.nn.Identity())
-        for k, weights in enumerate(draw_states(means, scales, SAMPLES, seed)):
+        for k, weights in enumerate(draw_states(means, scales, samples, seed)):
             parts = [functional_call(network, weights, (part,))[0] for part in torch.split(seen, 64)]
             found[k] = torch.cat(parts).numpy()
     return found
