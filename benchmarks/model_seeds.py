@@ -153,7 +153,7 @@ def add_model(report: Report, name: str, options: Any) -> None:
     temperature, folds = 0.0, list[Trained]()
     if options.folds:
         row, metric, temperature, folds = validate_folds(folder, train, fitting, subject, options.folds)
-        rows.append(row)
+        rows.append({key: row.get(key, "") for key in rows[0]})
         found.append(metric)
     report.add_table(name, rows)
     if options.pack:

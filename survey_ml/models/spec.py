@@ -9,6 +9,9 @@ _FACTORY = "survey_ml.models.weights:find_weights"
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("mirabest-attention", _FACTORY, summary="FRI or FRII: attention gates"),
     ModelSpec("mirabest-d4", _FACTORY, summary="FRI or FRII: the same in eight orientations"),
+    ModelSpec(
+        "mirabest-bayes", _FACTORY, summary="FRI or FRII, with a posterior over all weights: how sure it is"
+    ),
     ModelSpec("firstgalaxy-attention", _FACTORY, summary="FRI, FRII, compact or bent: attention gates"),
     ModelSpec("firstgalaxy-d4", _FACTORY, summary="FRI, FRII, compact or bent: in eight orientations"),
     ModelSpec("firstgalaxy-forest", _FACTORY, summary="FRI, FRII, compact or bent: a forest on measurements"),
