@@ -5,7 +5,8 @@ Run: ``python -m benchmarks.posterior_speed [--n 10000] [--samples 100] [--threa
 Sources are MiraBest's, turned and reflected, judged by mirabest-bayes as the stage does it: every source is
 looked at with ten samples, those that are doubted with all. Beside it stand, on the first few sources and
 scaled to all: every source with all samples, a loop over samples on batches of 64 in torch that draws weights
-as it goes, and the loop as published, source by source. CPU and wall time both; ratios are of CPU time.
+as it goes, and the loop as published, source by source. Loops have one thread, as threads that wait for each
+other burn CPU time. CPU and wall time both; ratios are of CPU time.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> int:
     # The stage has it from morphology; it is no part of what is timed.
     embedding = classifier.predict(images).embedding
     few, one = images[: max(64, options.n // 50)], images[: max(8, options.n // 500)]
-    loop = make_loop(options.samples, options.threads)
+    loop = make_loop(options.samples)
     rows = [
         {"what": "made ready, once", "sources": options.n, "CPU s": start[0], "wall s": start[1]},
         run(
@@ -85,13 +86,13 @@ def turn_images(n: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.concatenate(moved)[np.resize(order, n)])
 
 
-def make_loop(samples: int, threads: int) -> Callable[[NDArray[np.float32], int], None]:
+def make_loop(samples: int) -> Callable[[NDArray[np.float32], int], None]:
     """Return what looks at images sample by sample in torch, in batches of a size."""
     import torch
 
     from survey_ml.learning.variational import VariationalNetwork
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     tensors, card, _ = read_model(find_model(NAME).path)
     network = VariationalNetwork(make_network(card.kind, parse_architecture(card)))
     state = {name: torch.from_numpy(tensors[f"{MEAN}{name}"].copy()) for name in network.network.state_dict()}

@@ -159,3 +159,13 @@ def test_posteriors_are_fitted_and_tried_on_test_images(tmp_path):
     assert 0.7 < rows[0]["accuracy"] < 0.9 and rows[0]["calibrated ECE"] < 0.15
     assert 0.8 < rows[0]["in 90 % set"] < 0.98
     assert (tmp_path / "posteriors/firstgalaxy-attention-laplace.safetensors").is_file()
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not there")
+def test_samples_for_doubted_sources_beat_the_loop(tmp_path):
+    result = run("posterior_speed", "--n", 300, "--samples", 40, "--threads", 1)
+    (rows,) = result["tables"].values()
+    assert [row["sources"] for row in rows] == [300, 300, 64, 64, 8]
+    made, stage, every, batches, single = (row["CPU s"] for row in rows)
+    # How much faster is a matter of the machine; the order is not.
+    assert 0.0 < stage < every < single and made > 0.0 and stage < batches
