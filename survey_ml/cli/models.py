@@ -177,7 +177,8 @@ def prune(
     """Take weights out of a network with a posterior over them, and say what that does.
 
     Test images say how error and calibration change, class by class. What is left is calibrated anew on the
-    validation images of the model's training, which its card tells apart.
+    validation images of the model's training, which its card tells apart; if there were none, its
+    calibration is kept as it was.
     """
     from pathlib import Path
 

@@ -15,7 +15,7 @@ from survey_ml.learning.preprocessing import prepare_images
 from survey_ml.learning.reliability import bootstrap_mean, measure_ece, measure_uce
 from survey_ml.learning.scores import Score
 from survey_ml.learning.uncertainty import measure_uncertainty, normalise_entropy
-from survey_ml.models.calibration import read_held_out
+from survey_ml.models.calibration import PREFIX, read_held_out
 from survey_ml.models.card import Card
 from survey_ml.models.format import Tensors, read_model, save_model
 from survey_ml.models.kinds import build_network
@@ -60,7 +60,7 @@ def prune_model(
     held: LabelledImages,
     said: str = "",
 ) -> int:
-    """Write a model without some weights of its fully connected layers, calibrated anew.
+    """Write a model without some weights of its fully connected layers.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def prune_model(
     train : LabelledImages
         What the model was trained on.
     held : LabelledImages
-        What it was not, to calibrate it on.
+        What it was not, to calibrate it on anew. Without any, as for a model that was calibrated by folds,
+        what was learnt before pruning is kept, and the card says so.
     said : str
         What these are, for the card.
 
@@ -120,9 +121,15 @@ def prune_model(
     arrays |= {f"{SCALE}{name}": value.numpy() for name, value in scales.items()}
     posterior = card.posterior.model_copy(update={"pruned": share, "pruned_by": by})
     changes = {"name": out.stem, "posterior": posterior, "calibration": None, "metrics": ()}
-    card = card.model_copy(update=changes)
+    before, card = card.calibration, card.model_copy(update=changes)
     save_model(out, arrays, card)
-    calibration, known = calibrate_posterior(out, train, [Trained(out, train, held)], said)
+    if len(held.labels):
+        calibration, known = calibrate_posterior(out, train, [Trained(out, train, held)], said)
+    elif before is not None:
+        calibration = before.model_copy(update={"data": f"{before.data}; before pruning"})
+        known = {name: array for name, array in tensors.items() if name.startswith(PREFIX)}
+    else:
+        return n
     save_model(out, arrays | known, card.model_copy(update={"calibration": calibration}))
     return n
 

@@ -239,6 +239,15 @@ def test_pruned_models_lack_what_was_taken_out_and_are_calibrated_again(path, tm
     assert abs(rows[0]["after"]["error"]["value"] - rows[0]["before"]["error"]["value"]) < 0.1
 
 
+def test_without_held_out_images_a_pruned_model_keeps_its_calibration(path, tmp_path):
+    train, out = DATA.take(DATA.split == "train"), tmp_path / "kept.safetensors"
+    prune_model(path, out, by="snr", share=0.3, train=train, held=DATA.take(DATA.split == "none"))
+    before, after = read_model(path), read_model(out)
+    assert after[1].calibration.data == f"{before[1].calibration.data}; before pruning"
+    assert np.array_equal(before[0]["held_out.distances"], after[0]["held_out.distances"])
+    assert find(out)[0].judge(find(out)[1].embedding, IMAGES).calibrated.shape == (40, 2)
+
+
 def test_what_has_no_gaussians_is_not_pruned(tmp_path):
     path = fit(tmp_path, posterior={"method": "mc-dropout"})
     with pytest.raises(ConfigError, match="is of the method mc-dropout"):
