@@ -110,10 +110,23 @@ def shrink_covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
     Their equations 8 to 14: towards the unit matrix times the mean variance, by the share of the distance
     to it that the scatter of the sample explains.
     """
+    sample = values.T @ values / len(values)
+    share, level = find_shrinkage(values, sample)
+    return np.asarray(share * level * np.eye(len(sample)) + (1.0 - share) * sample, np.float64)
+
+
+def find_shrinkage(values: NDArray[np.float64], sample: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the share of the unit matrix, and its level, that `shrink_covariance` mixes in.
+
+    Parameters
+    ----------
+    values : (n, d) array
+        About zero.
+    sample : (d, d) array
+        Their covariance.
+    """
     n, d = values.shape
-    sample = values.T @ values / n
-    mean = np.trace(sample) / d
-    spread = ((sample - mean * np.eye(d)) ** 2).sum()
-    scatter = (((values**2).sum(axis=1) ** 2).sum() / n - (sample**2).sum()) / n
-    share = min(1.0, scatter / spread) if spread > 0.0 else 1.0
-    return np.asarray(share * mean * np.eye(d) + (1.0 - share) * sample, np.float64)
+    level = float(np.trace(sample)) / d
+    spread = float(((sample - level * np.eye(d)) ** 2).sum())
+    scatter = float((((values**2).sum(axis=1) ** 2).sum() / n - (sample**2).sum()) / n)
+    return (min(1.0, scatter / spread) if spread > 0.0 else 1.0), level
