@@ -1,0 +1,252 @@
+"""Whether a set of sources is like what a model was made for, how it differs, and what may still be said.
+
+The distance of two sets hides what it is made of: another mix of classes (prior shift), which is harmless
+and can be corrected, and other looks of each class (conditional shift), which is neither; the two may even
+cancel. So the reference is brought to the mix of the sample first, and what differs then is held against
+chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from survey_ml.errors import ConfigError, InputError
+from survey_ml.learning.covariates import Covariate, compare_covariates, name_cause
+from survey_ml.learning.frechet import measure_frechet
+from survey_ml.learning.label_shift import LabelShift, estimate_label_shift
+from survey_ml.learning.permutations import Permuted, Statistic, combine, deal, thin
+from survey_ml.learning.scores import Z
+from survey_ml.learning.separation import measure_separation
+from survey_ml.learning.shift_distances import measure_pairs
+from survey_ml.learning.shift_features import Scale, check_embedding, fit_scale
+from survey_ml.learning.shift_matching import match_mix
+from survey_ml.learning.shift_sources import Sources
+
+Level = Literal["green", "amber", "red"]
+LEAST_SOURCES = 20
+"""Fewer on either side say nothing."""
+MOST_SOURCES = 2000
+"""Sources of a side that distances are taken of; of more, as many are chosen at random."""
+AMBER_EFFECT, RED_EFFECT = 0.10, 0.20
+"""Maximum mean discrepancy of sets matched in their mix, from 0 to about 1, that counts at all, and that is
+too much. Significance alone will not do: thousands of sources show differences that harm nobody."""
+LEAST_PRIOR = 0.10
+"""Share of a class that has to change to count."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """The mix of classes of a sample.
+
+    Attributes
+    ----------
+    refused : str
+        Why no shares are given; empty when they are.
+    found : LabelShift or None
+    p_value : float
+        That the mix is that of the reference; NaN when refused.
+    """
+
+    refused: str
+    found: LabelShift | None = None
+    p_value: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """How far a sample is from the reference in its own mix of classes.
+
+    Attributes
+    ----------
+    statistics : dict
+        As `Shift.statistics`.
+    p_value : float
+        Of all together.
+    effect : float
+        Root of the squared maximum mean discrepancy: 0 where the sets are of one kind (also when the
+        squared value, which has no bias, is negative), about 1 where they have nothing in common.
+    level : str
+    matched : bool
+        Whether the mix could be matched.
+    """
+
+    statistics: dict[str, Statistic]
+    p_value: float
+    effect: float
+    level: Level
+    matched: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """The verdict on a sample.
+
+    Attributes
+    ----------
+    level : str
+        ``green``: nothing found. ``amber``: something differs that can be corrected or is small. ``red``:
+        the model's classes are not to be trusted here.
+    score : float
+        `Conditional.effect`.
+    cause : str
+        Likely cause: a quantity of the images, ``prior``, or ``appearance``; empty when green.
+    statistics : dict
+        Name to statistic, sets as they are.
+    prior : Prior
+    conditional : Conditional
+    covariates : dict
+    """
+
+    level: Level
+    score: float
+    cause: str
+    statistics: dict[str, Statistic]
+    prior: Prior
+    conditional: Conditional
+    covariates: dict[str, Covariate]
+
+
+def judge_shift(
+    reference: Sources,
+    sample: Sources,
+    calibration: Sources | None = None,
+    *,
+    scale: Scale | None = None,
+    permutations: int = 200,
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> Shift:
+    """Judge whether a sample is like a reference.
+
+    Parameters
+    ----------
+    reference : Sources
+        Best of images that the model was not trained on: those that it was look different to it.
+    sample : Sources
+    calibration : Sources, optional
+        Labelled images that the model was not trained on, to estimate mixes with. The reference, unless
+        given, when that has labels.
+    scale : Scale, optional
+        Of the embedding; that of both sets together unless given.
+    permutations : int
+        200 for a level of 0.01.
+    alpha : float
+        Level of significance.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        When a set has too few sources, or embeddings that are not finite or of another length.
+    ConfigError
+        When the level cannot be reached with so few permutations.
+    """
+    if not 1.0 / (permutations + 1) <= alpha < 1.0:
+        raise ConfigError(
+            f"a level of {alpha} cannot be told with {permutations} permutations",
+            f"give {int(np.ceil(1.0 / max(alpha, 1e-6)))} at least",
+        )
+    for name, side in (("reference", reference), ("sample", sample)):
+        if len(side) < LEAST_SOURCES:
+            raise InputError(
+                f"the {name} has {len(side)} sources, too few to compare: no statistic is given",
+                f"give {LEAST_SOURCES} at least",
+            )
+        check_embedding(side.embedding)
+    covariates = compare_covariates(reference.covariates, sample.covariates, alpha)
+    scale = scale or fit_scale(reference.embedding, sample.embedding)
+    one, other = scale.apply(reference.embedding), scale.apply(sample.embedding)
+    known = calibration if calibration is not None else reference if reference.labels is not None else None
+    prior = _find_prior(reference, sample, known, seed)
+    total, _ = _compare(one, other, permutations, seed, frechet=True)
+    chosen = match_mix(reference, sample, prior.found, known, seed=seed)
+    matched = one if chosen is None else one[chosen]
+    conditional = _judge_conditional(matched, other, permutations, alpha, seed, chosen is not None)
+    if conditional.level == "red":
+        prior = Prior(
+            "classes look different here, so that their shares cannot be told from the model's answers"
+        )
+    changed = _has_changed(prior, alpha)
+    cause = name_cause(covariates)
+    level = conditional.level
+    if level == "green" and (changed or cause):
+        level = "amber"
+    if level != "green" and not cause:
+        cause = "appearance" if conditional.level != "green" else "prior"
+    return Shift(level, conditional.effect, cause, total, prior, conditional, covariates)
+
+
+def name_classes(prior: Prior, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the share of each class with its interval; nothing when refused."""
+    if prior.found is None:
+        return {}
+    found = prior.found
+    return {
+        name: {"estimate": float(found.shares[k]), "low": float(found.low[k]), "high": float(found.high[k])}
+        for k, name in enumerate(classes)
+    }
+
+
+def _find_prior(reference: Sources, sample: Sources, known: Sources | None, seed: int) -> Prior:
+    """Return the mix of the sample, and whether it is that of the reference."""
+    if known is None or known.labels is None:
+        return Prior("there are no labelled images that the model was not trained on")
+    counts = np.bincount(known.labels, minlength=known.probabilities.shape[1])
+    if (counts == 0).any() or len(counts) < 2:
+        return Prior("there are no labelled images of some class")
+    found = estimate_label_shift(sample.probabilities, known.probabilities, known.labels, seed=seed)
+    if reference.labels is not None:
+        shares = np.bincount(reference.labels, minlength=len(counts)) / len(reference)
+        error = np.sqrt(shares * (1.0 - shares) / len(reference))
+    else:
+        own = estimate_label_shift(reference.probabilities, known.probabilities, known.labels, seed=seed)
+        shares, error = own.shares, 0.5 * (own.high - own.low) / Z
+    width = np.hypot(0.5 * (found.high - found.low) / Z, error)
+    away = np.abs(found.shares - shares)
+    scores = np.divide(away, width, out=np.zeros_like(away), where=width > 0.0)
+    # The shares of two classes are one number; of more, the largest of all is looked at.
+    tries = 1 if len(shares) == 2 else len(shares)
+    p_value = min(1.0, tries * float(2.0 * stats.norm.sf(scores.max())))
+    return Prior("", found, p_value if away.max() >= LEAST_PRIOR else max(p_value, 1.0))
+
+
+def _has_changed(prior: Prior, alpha: float) -> bool:
+    return prior.found is not None and prior.p_value <= alpha
+
+
+def _compare(
+    one: NDArray[np.float32], other: NDArray[np.float32], permutations: int, seed: int, *, frechet: bool
+) -> tuple[dict[str, Statistic], float]:
+    """Return all statistics of two sets, and one p-value."""
+    one, other = thin(one, MOST_SOURCES, seed), thin(other, MOST_SOURCES, seed + 1)
+    pooled = np.concatenate([one, other])
+    inside = deal(len(one), len(other), permutations, seed)
+    parts: dict[str, Permuted] = measure_pairs(pooled, inside)
+    parts["separation"] = measure_separation(pooled, inside, seed=seed)
+    p_value = combine(list(parts.values()))
+    if frechet:
+        parts |= measure_frechet(pooled, inside)
+    n = min(len(one), len(other))
+    return {name: part.summarise(n) for name, part in parts.items()}, p_value
+
+
+def _judge_conditional(
+    one: NDArray[np.float32],
+    other: NDArray[np.float32],
+    permutations: int,
+    alpha: float,
+    seed: int,
+    matched: bool,
+) -> Conditional:
+    statistics, p_value = _compare(one, other, permutations, seed + 2, frechet=False)
+    effect = float(np.sqrt(max(0.0, statistics["mmd"].value)))
+    level: Level = "green"
+    if p_value <= alpha and effect >= AMBER_EFFECT:
+        level = "red" if effect >= RED_EFFECT else "amber"
+    return Conditional(statistics, p_value, effect, level, matched)
