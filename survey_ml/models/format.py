@@ -67,7 +67,13 @@ def save_model(path: str | Path, content: nn.Module | Forest | Mapping[str, NDAr
     shapes = {name: (str(array.dtype), array.shape) for name, array in tensors.items()}
     if differences := find_differences(shapes, card):
         raise ConfigError(f"the arrays are not those of the card: {differences}", "write the card that fits")
-    data = _import_safetensors().save(dict(sorted(tensors.items())), metadata={"card": card.to_json()})
+    data = import_safetensors().save(dict(sorted(tensors.items())), metadata={"card": card.to_json()})
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -81,7 +87,6 @@ def save_model(path: str | Path, content: nn.Module | Forest | Mapping[str, NDAr
         with contextlib.suppress(OSError):
             Path(aside).unlink()
         raise
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_model(path: str | Path, *, expected_hash: str = "") -> tuple[Tensors, Card, str]:
@@ -116,7 +121,7 @@ def read_model(path: str | Path, *, expected_hash: str = "") -> tuple[Tensors, C
     shapes = {name: (_DTYPES.get(kind, kind), shape) for name, (kind, shape) in header.items()}
     if differences := find_differences(shapes, card):
         raise InputError(f"{path} does not hold what its card says: {differences}", _DAMAGED)
-    safetensors = _import_safetensors()
+    safetensors = import_safetensors()
     try:
         tensors = safetensors.load(data)
     except Exception as error:  # its own exception type is not part of what it promises
@@ -210,7 +215,14 @@ def _to_arrays(content: nn.Module | Forest | Mapping[str, NDArray[Any]]) -> Tens
     return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
 
-def _import_safetensors() -> Any:
+def import_safetensors() -> Any:
+    """Return the module of safetensors for numpy.
+
+    Raises
+    ------
+    ConfigError
+        When it is not installed.
+    """
     try:
         import safetensors.numpy
     except ImportError as error:
