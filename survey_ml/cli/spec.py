@@ -14,6 +14,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("export", "survey_ml.cli.export:export", "Write catalogues and maps of a release again"),
     ("report", "survey_ml.cli.report:report", "Write the report of a release again"),
     ("classify", "survey_ml.cli.classify:classify", "Classify cutouts of radio sources by their shape"),
+    ("shift", "survey_ml.cli.shift:shift", "Tell whether images are like others, and how they differ"),
     ("models", "survey_ml.cli.models:models", "List trained models, show their cards and check them"),
     ("deploy", "survey_ml.cli.deploy:deploy", "Create or update a Prefect deployment of a release"),
     ("serve", "survey_ml.cli.serve:serve", "Run a release on a schedule from this process"),

@@ -1,0 +1,234 @@
+"""`survey-ml shift compare` and `shift pool`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from survey_ml.cli.group import debug_option
+from survey_ml.cli.output import format_count, format_table, json_option, json_output
+
+if TYPE_CHECKING:
+    from survey_ml.data.cutouts import Cutout
+    from survey_ml.data.pools import Placed
+    from survey_ml.learning.shift import Shift
+    from survey_ml.learning.shift_sources import Sources
+    from survey_ml.models.classifier import Classifier
+
+READ_AT_A_TIME = 256
+"""Images that are held in memory at a time."""
+
+model_option = click.option(
+    "--model", metavar="NAME|PATH", help="Whose embedding is looked at: `survey-ml models list` knows names."
+)
+permutations_option = click.option(
+    "--permutations", default=200, show_default=True, type=click.IntRange(min=2), help="Random deals."
+)
+alpha_option = click.option(
+    "--alpha",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(min=0.0, max=1.0, min_open=True, max_open=True),
+    help="Level of significance.",
+)
+seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+
+
+def _add_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (debug_option, json_option, seed_option, alpha_option, permutations_option, model_option):
+        command = option(command)
+    return command
+
+
+@click.group()
+@debug_option
+def shift() -> None:
+    """Tell whether images are like others, and how they differ."""
+
+
+@shift.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@_add_options
+def compare(
+    first: str, second: str, model: str | None, permutations: int, alpha: float, seed: int, as_json: bool
+) -> None:
+    """Compare the images B with the images A, as a model sees them.
+
+    A and B are each an .npy array of images (n, y, x), a folder of cutouts, or one of the other files that
+    `survey-ml classify` reads; 20 images at least.
+
+    The level is green where nothing differs; amber where the mix of classes or how images look differs, but
+    classes can be told; red where sources of a class look so different that the model is not to be trusted.
+    """
+    from survey_ml.models.classifier import load_classifier
+    from survey_ml.models.reference import find_reference
+    from survey_ml.models.registry import find_model
+    from survey_ml.models.shift import compare_sets, describe_shift
+    from survey_ml.models.spec import DEFAULT
+
+    with json_output(as_json) as emit:
+        path = find_model(model or DEFAULT).path
+        classifier = load_classifier(path)
+        reference = find_reference(path, classifier.hash)
+        one, other = (_describe(_read(source), classifier) for source in (first, second))
+        found = compare_sets(
+            classifier, one, other, reference, permutations=permutations, alpha=alpha, seed=seed
+        )
+        emit(describe_shift(found, classifier.classes))
+    if not as_json:
+        _print_shift(found, classifier.classes)
+
+
+@shift.command()
+@click.argument("labelled", metavar="LABELLED")
+@click.argument("unlabelled", metavar="UNLABELLED")
+@_add_options
+def pool(
+    labelled: str,
+    unlabelled: str,
+    model: str | None,
+    permutations: int,
+    alpha: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Tell whether UNLABELLED images may be learnt from beside LABELLED ones.
+
+    LABELLED is what `survey-ml train morphology` reads: the name of a data set, an archive, a table or a
+    folder with labels.csv. UNLABELLED is one of these, a .npz file of cutouts, an .npy array or a folder.
+    Where LABELLED has validation or test images, these are compared with: the model may have been trained on
+    the others. Sources within 30 arcsec count as one, where positions are known.
+
+    Exit code 0, whether the pool is safe or not: `safe` and `reasons` tell.
+    """
+    from survey_ml.data.labelled.reading import read_labelled
+    from survey_ml.data.pools import read_pool
+    from survey_ml.models.classifier import load_classifier
+    from survey_ml.models.pools import judge_images
+    from survey_ml.models.registry import find_model
+    from survey_ml.models.spec import DEFAULT
+
+    with json_output(as_json) as emit:
+        classifier = load_classifier(find_model(model or DEFAULT).path)
+        images = read_labelled(labelled)
+        places: list[tuple[str, float, float]] = []
+        sources = _describe(_note(read_pool(unlabelled), places), classifier)
+        found = judge_images(
+            classifier,
+            images,
+            sources,
+            places,
+            permutations=permutations,
+            alpha=alpha,
+            seed=seed,
+        )
+        emit(
+            {
+                "safe": not found.reasons,
+                "reasons": found.reasons,
+                "leaks": [asdict(one) for one in found.leaks],
+            }
+        )
+    if not as_json:
+        click.echo("safe" if not found.reasons else "not safe")
+        for reason in found.reasons:
+            click.echo(f"  {reason}")
+    for note in found.notes:
+        click.echo(note, err=True)
+
+
+def _read(source: str) -> Iterator[Cutout]:
+    """Yield the images of a source.
+
+    Raises
+    ------
+    InputError
+        When one cannot be read: a comparison of what is left would be of something else.
+    """
+    from survey_ml.data.cutouts import UnreadableCutout, read_cutouts
+    from survey_ml.errors import InputError
+
+    for one in read_cutouts([source]):
+        if isinstance(one, UnreadableCutout):
+            raise InputError(one.cause, one.remedy)
+        yield one
+
+
+def _note(placed: Iterable[Placed], places: list[tuple[str, float, float]]) -> Iterator[Cutout]:
+    """Yield the images, and keep names and positions."""
+    for one in placed:
+        places.append((one.name, one.ra, one.dec))
+        yield one.cutout
+
+
+def _describe(cutouts: Iterator[Cutout], classifier: Classifier) -> Sources:
+    """Return what a model makes of images, some at a time."""
+    import numpy as np
+
+    from survey_ml.errors import InputError
+    from survey_ml.learning.preparation import prepare_image
+    from survey_ml.learning.preprocessing import measure_noise
+    from survey_ml.learning.shift_sources import join_sources
+    from survey_ml.models.shift import describe_images
+
+    wanted, parts, empty = classifier.card.preprocessing, [], 0
+    while part := list(itertools.islice(cutouts, READ_AT_A_TIME)):
+        images, beams, noises = [], [], []
+        for one in part:
+            made = prepare_image(
+                one.image, wanted, pixel_arcsec=one.pixel_arcsec, beam_arcsec=one.beam_arcsec
+            )
+            if "no_data" in made.flags or "empty" in made.flags:
+                empty += 1
+                continue
+            images.append(made.image)
+            beams.append(one.beam_arcsec)
+            noises.append(np.nan if one.eight_bit else measure_noise(one.image))
+        if images:
+            parts.append(describe_images(classifier, np.stack(images), beam_arcsec=beams, rms=noises))
+    if empty:
+        click.echo(f"left out: {format_count(empty, 'image')} with nothing in them", err=True)
+    if not parts:
+        raise InputError("no image has anything in it", "give images of sources")
+    return join_sources(parts)
+
+
+def _print_shift(found: Shift, classes: tuple[str, ...]) -> None:
+    click.echo(f"{found.level}{f': {found.cause}' if found.cause else ''}  (score {found.score:.2f})\n")
+    rows = [
+        (
+            f"{kind}{name}",
+            one.value,
+            one.low,
+            one.high,
+            one.null_mean,
+            one.null_std,
+            one.p_value,
+            one.n,
+            one.d,
+        )
+        for kind, group in (("", found.statistics), ("matched ", found.conditional.statistics))
+        for name, one in group.items()
+    ]
+    click.echo(format_table(("statistic", "value", "low", "high", "by chance", "std", "p", "n", "d"), rows))
+    if found.covariates:
+        looks = [
+            (name, one.reference, one.sample, one.distance, one.p_value, one.shifted, one.n)
+            for name, one in found.covariates.items()
+        ]
+        click.echo("\n" + format_table(("images", "median A", "median B", "KS", "p", "shifted", "n"), looks))
+    if found.prior.found is None:
+        click.echo(f"\nno shares of classes: {found.prior.refused}")
+        return
+    mix = found.prior.found
+    shares = [
+        (name, float(mix.before[k]), float(mix.shares[k]), float(mix.low[k]), float(mix.high[k]),
+         float(mix.check[k]))
+        for k, name in enumerate(classes)
+    ]  # fmt: skip
+    click.echo("\n" + format_table(("class", "expected", "share of B", "low", "high", "check"), shares))

@@ -1,0 +1,93 @@
+"""A pool of unlabelled images beside labelled ones, as a model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from survey_ml.errors import ConfigError
+from survey_ml.labelled import LabelledImages
+from survey_ml.learning.pools import Leak, Positions, find_leaks, judge_pool
+from survey_ml.learning.preprocessing import prepare_images
+from survey_ml.learning.shift import LEAST_SOURCES, judge_shift
+from survey_ml.learning.shift_sources import Sources
+from survey_ml.models.classifier import Classifier
+from survey_ml.models.shift import describe_images
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is said of a pool.
+
+    Attributes
+    ----------
+    reasons : list of str
+        Why it is not safe; empty when it is.
+    leaks : list of Leak
+    notes : list of str
+        What could not be looked at.
+    """
+
+    reasons: list[str]
+    leaks: list[Leak]
+    notes: list[str]
+
+
+def judge_images(
+    classifier: Classifier,
+    labelled: LabelledImages,
+    pool: Sources,
+    places: Sequence[tuple[str, float, float]],
+    *,
+    permutations: int = 200,
+    alpha: float = 0.01,
+    seed: int = 0,
+) -> Judged:
+    """Judge a pool.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    labelled : LabelledImages
+        Of the model's classes.
+    pool : Sources
+        What the model makes of the pool.
+    places : sequence of (str, float, float)
+        Name, right ascension and declination in deg of each image of the pool, NaN where not known.
+    permutations, alpha, seed
+        As `survey_ml.learning.shift.judge_shift`.
+
+    Raises
+    ------
+    ConfigError
+        When the classes are not the model's.
+    """
+    if labelled.classes != classifier.classes:
+        raise ConfigError(
+            f"the labelled images are of {', '.join(labelled.classes)}, the model of "
+            f"{', '.join(classifier.classes)}",
+            "name a model of these classes with --model",
+        )
+    held = np.isin(labelled.split, ("valid", "test"))
+    chosen = labelled.take(held) if held.sum() >= 2 * LEAST_SOURCES else labelled
+    reference = describe_images(
+        classifier, prepare_images(chosen, classifier.card.preprocessing.side), labels=chosen.labels
+    )
+    shift = judge_shift(reference, pool, permutations=permutations, alpha=alpha, seed=seed)
+    sides = np.where(labelled.split == "", "labelled", labelled.split)
+    here = Positions(labelled.names, labelled.ra, labelled.dec, sides)
+    names, ra, dec = (list(column) for column in zip(*places, strict=True))
+    there = Positions(
+        np.array(names, np.str_), np.array(ra, np.float64), np.array(dec, np.float64),
+        np.full(len(names), "unlabelled"),
+    )  # fmt: skip
+    leaks = find_leaks(here, there)
+    shares = np.bincount(chosen.labels, minlength=len(labelled.classes)) / len(chosen)
+    notes = [
+        f"{side} images have no positions: whether sources are on both sides is not known"
+        for side, where in (("labelled", here), ("unlabelled", there))
+        if not np.isfinite(where.ra).any()
+    ]
+    return Judged(judge_pool(shift, leaks, shares, classifier.classes, alpha), leaks, notes)

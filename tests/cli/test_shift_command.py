@@ -1,0 +1,155 @@
+"""`survey-ml shift`: its contract, on images from a seed and an untrained network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from trial_model import write_model
+
+from survey_ml.data.labelled.product import write_cutout_file
+from survey_ml.models.format import read_card
+from survey_ml.models.reference import find_reference, make_reference, save_reference
+from survey_ml.models.trial import make_images
+
+STATISTIC = ["value", "low", "high", "null_mean", "null_std", "p_value", "n", "d"]
+IMAGES = make_images(160, 50, 1)
+BYTES = np.rint(255 * IMAGES).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "trial.safetensors", classes=("FRI", "FRII"))
+
+
+@pytest.fixture
+def sets(tmp_path):
+    blurred = gaussian_filter(IMAGES[120:], (0.0, 4.0, 4.0))
+    blurred /= blurred.max(axis=(1, 2), keepdims=True)
+    parts = {"first": BYTES[:60], "second": BYTES[60:120], "other": np.rint(255 * blurred).astype(np.uint8)}
+    for name, images in parts.items():
+        np.save(tmp_path / f"{name}.npy", images)
+    return tmp_path
+
+
+def test_compare_prints_the_contract(call, model, sets):
+    answer = call("shift", "compare", sets / "first.npy", sets / "other.npy", "--model", model, "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert list(found) == ["level", "score", "cause", "statistics", "prior", "conditional", "covariates"]
+    assert (found["level"], found["cause"]) == ("red", "beam")
+    for one in [*found["statistics"].values(), *found["conditional"]["statistics"].values()]:
+        assert list(one) == STATISTIC
+        assert one["null_std"] > 0.0 and 0.0 < one["p_value"] <= 1.0 and one["n"] == 40
+    assert {"mmd", "energy", "separation", "frechet", "frechet_debiased"} < set(found["statistics"])
+    assert found["prior"] == {"refused": True, "classes": {}}
+    assert found["covariates"]["beam"]["shifted"]
+
+
+def test_like_images_are_green_and_the_text_says_so(call, model, sets):
+    answer = call("shift", "compare", sets / "first.npy", sets / "second.npy", "--model", model)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("green")
+    assert "by chance" in answer.out and "no shares of classes" in answer.out
+
+
+def test_a_reference_beside_the_model_gives_shares(call, sets, tmp_path):
+    from survey_ml.models.card import Base
+    from survey_ml.models.classifier import load_classifier
+    from survey_ml.models.shift import describe_images
+
+    path = write_model(tmp_path / "trial.safetensors", classes=("FRI", "FRII"))
+    classifier = load_classifier(path)
+    images = make_images(200, 50, 5)
+    labels = classifier.predict(images).probabilities.argmax(axis=1)
+    labels = np.where(np.random.default_rng(0).random(200) < 0.1, 1 - labels, labels)
+    sources = describe_images(classifier, images, labels=labels)
+    made = make_reference(
+        Base(name="trial", hash=classifier.hash), sources, ("FRI", "FRII"), beam=3.0, data="trial"
+    )
+    save_reference(made, path.with_suffix(".reference"))
+    assert find_reference(path, read_card(path)[1]) is not None
+    answer = call("shift", "compare", sets / "first.npy", sets / "second.npy", "--model", path, "--json")
+    assert answer.code == 0, answer.err
+    prior = answer.json["prior"]
+    assert prior["refused"] is False and set(prior["classes"]) == {"FRI", "FRII"}
+    for one in prior["classes"].values():
+        assert 0.0 <= one["low"] <= one["estimate"] <= one["high"] <= 1.0
+    text = call("shift", "compare", sets / "first.npy", sets / "second.npy", "--model", path).out
+    assert "share of B" in text
+    # The summary of another model is none of this one's.
+    write_model(path, seed=3, classes=("FRI", "FRII"))
+    refused = call("shift", "compare", sets / "first.npy", sets / "second.npy", "--model", path, "--json")
+    assert refused.code == 2 and "not of the model" in refused.json["error"]
+
+
+def test_few_empty_and_unreadable_images_are_said(call, model, sets):
+    np.save(sets / "few.npy", BYTES[:19])
+    answer = call("shift", "compare", sets / "first.npy", sets / "few.npy", "--model", model, "--json")
+    assert answer.code == 2 and "too few" in answer.json["error"]
+    np.save(sets / "blank.npy", np.zeros((30, 50, 50), np.uint8))
+    answer = call("shift", "compare", sets / "blank.npy", sets / "first.npy", "--model", model)
+    assert answer.code == 2 and "no image has anything in it" in answer.err
+    answer = call("shift", "compare", sets / "absent.npy", sets / "first.npy", "--model", model)
+    assert answer.code == 2 and "does not exist" in answer.err
+    some = np.concatenate([BYTES[:30], np.zeros((5, 50, 50), np.uint8)])
+    np.save(sets / "some.npy", some)
+    answer = call("shift", "compare", sets / "some.npy", sets / "first.npy", "--model", model)
+    assert answer.code == 0 and "left out: 5 images" in answer.err
+
+
+def write_labelled(path, images, labels, ra):
+    names = np.array([f"{path.stem}-{k}" for k in range(len(images))])
+    write_cutout_file(path, images, names, ra, np.zeros(len(images)), 1.8, label=labels)
+
+
+def test_a_pool_of_the_same_kind_is_safe_and_leaks_are_not(call, model, tmp_path):
+    from survey_ml.models.classifier import load_classifier
+
+    said = load_classifier(model).predict(IMAGES).probabilities.argmax(axis=1)
+    labels = np.where(said == 0, "FRI", "FRII")
+    ra = np.arange(160) * 0.1
+    write_labelled(tmp_path / "labelled.npz", BYTES[:80], labels[:80], ra[:80])
+    write_labelled(tmp_path / "pool.npz", BYTES[80:], labels[80:], ra[80:])
+    answer = call(
+        "shift", "pool", tmp_path / "labelled.npz", tmp_path / "pool.npz", "--model", model, "--json"
+    )
+    assert answer.code == 0, answer.err
+    assert answer.json == {"safe": True, "reasons": [], "leaks": []}
+    near = ra[80:].copy()
+    near[:3] = ra[:3] + 10.0 / 3600.0
+    write_labelled(tmp_path / "near.npz", BYTES[80:], labels[80:], near)
+    found = call(
+        "shift", "pool", tmp_path / "labelled.npz", tmp_path / "near.npz", "--model", model, "--json"
+    )
+    assert not found.json["safe"] and len(found.json["leaks"]) == 3
+    leak = found.json["leaks"][0]
+    assert (leak["first"], leak["second"], leak["sides"]) == (
+        "labelled-0",
+        "near-0",
+        ["labelled", "unlabelled"],
+    )
+    assert leak["arcsec"] == pytest.approx(10.0, abs=0.01)
+    np.save(tmp_path / "bare.npy", BYTES[80:])
+    bare = call("shift", "pool", tmp_path / "labelled.npz", tmp_path / "bare.npy", "--model", model)
+    assert bare.code == 0 and "no positions" in bare.err and bare.out.startswith("safe")
+
+
+def test_a_pool_of_another_beam_is_not_safe(call, model, tmp_path, sets):
+    from survey_ml.models.classifier import load_classifier
+
+    said = load_classifier(model).predict(IMAGES[:120]).probabilities.argmax(axis=1)
+    write_labelled(
+        tmp_path / "labelled.npz", BYTES[:120], np.where(said == 0, "FRI", "FRII"), np.arange(120) * 0.1
+    )
+    answer = call("shift", "pool", tmp_path / "labelled.npz", sets / "other.npy", "--model", model, "--json")
+    assert answer.code == 0, answer.err
+    assert not answer.json["safe"] and "look different" in answer.json["reasons"][0]
+    assert "beam" in answer.json["reasons"][0]
+
+
+def test_labels_of_other_classes_are_refused(call, model, tmp_path):
+    labels = np.where(np.arange(160) % 2, "spiral", "elliptical")
+    write_labelled(tmp_path / "labelled.npz", BYTES, labels, np.arange(160) * 0.1)
+    answer = call("shift", "pool", tmp_path / "labelled.npz", tmp_path / "labelled.npz", "--model", model)
+    assert answer.code == 2 and "spiral" in answer.err
