@@ -24,7 +24,7 @@ LEAST_KNOWN = 8
 LEAST_FAINTEST = 1e-4
 """What is left above a clip is a larger share of the peak; less is from resampling."""
 LEAST_PEAK = 0.2
-"""Peaks below this share of the highest tell too little of the beam."""
+"""What is fainter than this share of the brightest pixel tells too little of beam and size."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def measure_covariates(
     -------
     dict
         ``beam``: FWHM of the sharpest peak in px; ``signal_to_noise`` of the brightest pixel; ``size``: the
-        diagonal of what is above the clip, in px. NaN where it cannot be told.
+        diagonal of what is above a fifth of it, in px. NaN where it cannot be told.
     """
     found = {name: np.full(len(images), np.nan) for name in ("beam", "signal_to_noise", "size")}
     for number, image in enumerate(np.asarray(images, np.float64)):
@@ -79,7 +79,9 @@ def measure_covariates(
         if not len(y):
             continue
         found["beam"][number] = measure_beam(image)
-        found["size"][number] = np.hypot(np.ptp(y) + 1, np.ptp(x) + 1)
+        # Noise peaks lie all over an image, and would make any source as large as its cutout.
+        bright = image[y, x] >= LEAST_PEAK * image.max()
+        found["size"][number] = np.hypot(np.ptp(y[bright]) + 1, np.ptp(x[bright]) + 1)
         faintest = image[y, x].min() / image.max()
         if not subtracted and clip_sigma > 0.0 and faintest > LEAST_FAINTEST:
             found["signal_to_noise"][number] = clip_sigma / faintest

@@ -10,8 +10,9 @@ import pytest
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.learning.shift_sources import Sources
 from survey_ml.models.card import Base
-from survey_ml.models.format import import_safetensors
+from survey_ml.models.format import import_safetensors, read_card
 from survey_ml.models.reference import find_reference, make_reference, read_reference, save_reference
+from survey_ml.models.registry import find_model
 
 MODEL = Base(name="trial", hash="a" * 64)
 
@@ -97,3 +98,17 @@ def test_labels_are_needed():
     sources = Sources(np.zeros((5, 2)), np.full((5, 2), 0.5))
     with pytest.raises(ConfigError, match="labelled"):
         make_reference(MODEL, sources, ("FRI", "FRII"), beam=3.0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mirabest-d4", "mirabest-attention", "firstgalaxy-d4", "firstgalaxy-attention", "firstgalaxy-forest"],
+)
+def test_every_built_in_model_has_a_small_one_of_images_that_it_was_not_trained_on(name):
+    model = find_model(name)
+    card, digest = read_card(model.path)
+    found = find_reference(model.path, digest)
+    assert found is not None and found.summary.held_out
+    assert found.summary.classes == card.classes and min(found.summary.counts) >= 50
+    assert model.path.with_suffix(".reference").stat().st_size < 400_000
+    assert found.summary.beam == pytest.approx(3.0)
