@@ -120,13 +120,11 @@ def estimate_label_shift(
     m, n = len(known), len(values)
     weights = np.ones((draws + 1, m))
     weights[1:] = rng.multinomial(m, np.full(m, 1.0 / m), size=draws)
-    drawn = np.ones((draws + 1, n))
-    drawn[1:] = rng.multinomial(n, np.full(n, 1.0 / n), size=draws)
     scale, shift = fit_corrections(known, classes, weights)
     before = weights @ np.eye(n_classes)[classes] + 0.5
     before /= before.sum(axis=1, keepdims=True)
-    shares, _ = _maximise(values, scale, shift, before, drawn)
-    same, scatter = _maximise(values, scale, shift, before, np.ones((draws + 1, n)))
+    shares, _ = _maximise(values, scale, shift, before, rng)
+    same, scatter = _maximise(values, scale, shift, before, None)
     counts = n * same[1:] + rng.normal(size=(draws, n_classes)) * np.sqrt(scatter[1:])
     ends = 0.5 * (1.0 - level), 0.5 * (1.0 + level)
     low, high = np.quantile(shares[1:], ends, axis=0)
@@ -176,9 +174,13 @@ def _maximise(
     scale: NDArray[np.float64],
     shift: NDArray[np.float64],
     before: NDArray[np.float64],
-    drawn: NDArray[np.float64],
+    rng: np.random.Generator | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return shares (draws, n_classes), and the variance of the counts given them, block by block."""
+    """Return shares (draws, n_classes), and the variance of the counts given them, block by block.
+
+    With a generator the sources are drawn again for all but the first.
+    """
+    n = len(survey)
     logs = np.log(np.maximum(survey, LEAST_PROBABILITY))
     step = max(1, BLOCK_VALUES // survey.size)
     shares, scatter = np.empty_like(before), np.empty_like(before)
@@ -186,13 +188,16 @@ def _maximise(
         part = slice(first, first + step)
         known = special.softmax(logs * scale[part, None, None] + shift[part, None, :], axis=2)
         ratios = known / before[part, None, :]
-        shares[part] = _iterate(ratios, drawn[part], before[part])
+        drawn = np.ones((len(known), n))
+        if rng is not None:
+            drawn[first == 0 :] = rng.multinomial(n, np.full(n, 1.0 / n), size=len(known) - (first == 0))
+        shares[part] = _iterate(ratios, drawn, before[part])
         raised = ratios * shares[part, None, :]
         raised /= raised.sum(axis=2, keepdims=True)
         missing = (raised * (1.0 - raised)).sum(axis=1)
         # The likeliest share moves with the same sources: what classes are not known is a part of the
         # information that known ones would give (Louis 1982), and the variance grows by what is left of it.
-        whole = len(survey) * shares[part] * (1.0 - shares[part])
+        whole = n * shares[part] * (1.0 - shares[part])
         scatter[part] = missing / np.maximum(1.0 - missing / np.maximum(whole, 1e-9), LEAST_INFORMATION)
     return shares, scatter
 

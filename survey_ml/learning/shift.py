@@ -24,7 +24,7 @@ from survey_ml.learning.permutations import Permuted, Statistic, combine, deal, 
 from survey_ml.learning.scores import Z
 from survey_ml.learning.separation import measure_separation
 from survey_ml.learning.shift_distances import measure_pairs
-from survey_ml.learning.shift_features import Scale, check_embedding, fit_scale
+from survey_ml.learning.shift_features import Scale, check_finite, fit_scale
 from survey_ml.learning.shift_matching import match_mix
 from survey_ml.learning.shift_sources import Sources
 
@@ -158,17 +158,21 @@ def judge_shift(
                 f"the {name} has {len(side)} sources, too few to compare: no statistic is given",
                 f"give {LEAST_SOURCES} at least",
             )
-        check_embedding(side.embedding)
+        check_finite(side.embedding)
     covariates = compare_covariates(reference.covariates, sample.covariates, alpha)
-    scale = scale or fit_scale(reference.embedding, sample.embedding)
-    one, other = scale.apply(reference.embedding), scale.apply(sample.embedding)
+    scale = scale or fit_scale(
+        thin(reference.embedding, MOST_SOURCES, seed), thin(sample.embedding, MOST_SOURCES, seed + 1)
+    )
+    other = scale.apply(thin(sample.embedding, MOST_SOURCES, seed + 1))
     known = calibration if calibration is not None else reference if reference.labels is not None else None
     prior = _find_prior(reference, sample, known, seed)
+    one = scale.apply(thin(reference.embedding, MOST_SOURCES, seed))
     total, _ = _compare(one, other, permutations, seed, frechet=True)
     chosen = match_mix(reference, sample, prior.found, known, seed=seed)
-    matched = one if chosen is None else one[chosen]
-    conditional = _judge_conditional(matched, other, permutations, alpha, seed, chosen is not None)
-    if conditional.level == "red":
+    if chosen is not None:
+        one = scale.apply(reference.embedding[thin(chosen, MOST_SOURCES, seed)])
+    conditional = _judge_conditional(one, other, permutations, alpha, seed, chosen is not None)
+    if conditional.level != "green":
         prior = Prior(
             "classes look different here, so that their shares cannot be told from the model's answers"
         )
@@ -224,7 +228,6 @@ def _compare(
     one: NDArray[np.float32], other: NDArray[np.float32], permutations: int, seed: int, *, frechet: bool
 ) -> tuple[dict[str, Statistic], float]:
     """Return all statistics of two sets, and one p-value."""
-    one, other = thin(one, MOST_SOURCES, seed), thin(other, MOST_SOURCES, seed + 1)
     pooled = np.concatenate([one, other])
     inside = deal(len(one), len(other), permutations, seed)
     parts: dict[str, Permuted] = measure_pairs(pooled, inside)

@@ -97,9 +97,20 @@ def check_embedding(embedding: ArrayLike) -> NDArray[np.float64]:
         raise InputError(
             f"embeddings have the shape {values.shape}, not (n, d)", "give one row of numbers a source"
         )
-    if lost := int((~np.isfinite(values)).any(axis=1).sum()):
+    check_finite(values)
+    return values
+
+
+def check_finite(embedding: NDArray[np.floating]) -> None:
+    """Refuse embeddings (n, d) that are not finite.
+
+    Raises
+    ------
+    InputError
+        With the number of these.
+    """
+    if lost := int((~np.isfinite(embedding)).any(axis=1).sum()):
         raise InputError(
-            f"{lost} of {len(values)} embeddings have values that are not finite",
+            f"{lost} of {len(embedding)} embeddings have values that are not finite",
             "leave these sources out; the images they are from may have no data",
         )
-    return values
