@@ -59,8 +59,8 @@ def compare(
 ) -> None:
     """Compare the images B with the images A, as a model sees them.
 
-    A and B are each an .npy array of images (n, y, x), a folder of cutouts, or one of the other files that
-    `survey-ml classify` reads; 20 images at least.
+    A and B are each an .npy array of images (n, y, x), a folder of cutouts, one of the other files that
+    `survey-ml classify` reads, or the folder of a release that this model classified; 20 sources at least.
 
     The level is green where nothing differs; amber where the mix of classes or how images look differs, but
     classes can be told; red where sources of a class look so different that the model is not to be trusted.
@@ -75,7 +75,7 @@ def compare(
         path = find_model(model or DEFAULT).path
         classifier = load_classifier(path)
         reference = find_reference(path, classifier.hash)
-        one, other = (_describe(_read(source), classifier) for source in (first, second))
+        one, other = _find_sources(first, second, classifier)
         found = compare_sets(
             classifier, one, other, reference, permutations=permutations, alpha=alpha, seed=seed
         )
@@ -140,6 +140,44 @@ def pool(
             click.echo(f"  {reason}")
     for note in found.notes:
         click.echo(note, err=True)
+
+
+def _find_sources(first: str, second: str, classifier: Classifier) -> tuple[Sources, Sources]:
+    """Return what a model makes of images or of the sources of releases."""
+    from dataclasses import replace
+
+    from survey_ml.data.morphologies import is_release
+
+    released = [is_release(source) for source in (first, second)]
+    one, other = (
+        _read_release(source, classifier) if release else _describe(_read(source), classifier)
+        for source, release in zip((first, second), released, strict=True)
+    )
+    if released[0] != released[1]:
+        # Beam, signal and size are measured in another way: what differs would be the way.
+        one, other = (replace(side, covariates={}) for side in (one, other))
+    return one, other
+
+
+def _read_release(source: str, classifier: Classifier) -> Sources:
+    from survey_ml.data.morphologies import read_morphologies
+    from survey_ml.errors import InputError
+    from survey_ml.learning.shift_sources import Sources
+
+    found = read_morphologies(source, classifier.classes)
+    if found.model and found.model != classifier.label:
+        raise InputError(
+            f"{source} was classified by {found.model}, not by {classifier.label}",
+            "name its model with --model, or run it again",
+        )
+    pixel = classifier.card.preprocessing.pixel_arcsec
+    covariates = {
+        "beam": found.beam / pixel,
+        "rms": found.rms,
+        "signal_to_noise": found.snr,
+        "size": found.size / pixel,
+    }
+    return Sources(found.embedding, found.probabilities, None, covariates)
 
 
 def _read(source: str) -> Iterator[Cutout]:

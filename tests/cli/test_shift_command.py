@@ -153,3 +153,35 @@ def test_labels_of_other_classes_are_refused(call, model, tmp_path):
     write_labelled(tmp_path / "labelled.npz", BYTES, labels, np.arange(160) * 0.1)
     answer = call("shift", "pool", tmp_path / "labelled.npz", tmp_path / "labelled.npz", "--model", model)
     assert answer.code == 2 and "spiral" in answer.err
+
+
+@pytest.mark.slow
+def test_releases_are_compared_by_what_they_keep(call, tmp_path):
+    from survey_ml.config import LoadedConfig, ReleaseConfig
+    from survey_ml.data.sky import write_sky
+    from survey_ml.engine.run import run_release
+    from survey_ml.simulation.sky import Recipe, simulate_sky
+
+    model = write_model(tmp_path / "trial.safetensors", classes=("FRI", "FRII"))
+    for seed in (4, 5):
+        write_sky(simulate_sky(Recipe(size=384, seed=seed), "sky"), tmp_path / f"sky{seed}.fits")
+        release = ReleaseConfig(
+            name="trial",
+            fields=[f"sky{seed}.fits"],
+            stages={"morphology": {"model": "trial.safetensors"}},
+            engine={"kind": "local"},
+            export={"formats": ["parquet"]},
+            out=f"out{seed}",
+        )
+        out = str(tmp_path / f"out{seed}")
+        assert run_release(LoadedConfig(release=release, base=tmp_path, out=out, source="")).exit_code == 0
+    answer = call("shift", "compare", tmp_path / "out4", tmp_path / "out5", "--model", model, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["level"] == "green"
+    assert set(answer.json["covariates"]) == {"beam", "rms", "signal_to_noise", "size"}
+    np.save(tmp_path / "images.npy", BYTES)
+    mixed = call("shift", "compare", tmp_path / "out4", tmp_path / "images.npy", "--model", model, "--json")
+    assert mixed.code == 0 and mixed.json["covariates"] == {}
+    other = write_model(tmp_path / "other.safetensors", seed=3, classes=("FRI", "FRII"), name="other")
+    refused = call("shift", "compare", tmp_path / "out4", tmp_path / "out5", "--model", other)
+    assert refused.code == 2 and "was classified by trial" in refused.err

@@ -1,0 +1,98 @@
+"""What a release keeps of the sources that its stage morphology classified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from survey_ml.data.release import Release
+from survey_ml.errors import InputError, StoreError
+
+
+@dataclass(frozen=True, eq=False)
+class Morphologies:
+    """Sources that a model classified.
+
+    Attributes
+    ----------
+    model : str
+        Name, version and first digits of the hash.
+    embedding : (n, d) array of float32
+    probabilities : (n, n_classes) array of float32
+    beam, rms, snr, size : (n,) array of float64
+        FWHM of the field's beam in arcsec, local rms in Jy/beam, peak over it, fitted major axis in arcsec.
+    """
+
+    model: str
+    embedding: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    beam: NDArray[np.float64]
+    rms: NDArray[np.float64]
+    snr: NDArray[np.float64]
+    size: NDArray[np.float64]
+
+
+def is_release(path: str | Path) -> bool:
+    """Tell whether a folder or URL is a release."""
+    return "://" in str(path) or (Path(path).expanduser() / "release.json").is_file()
+
+
+def read_morphologies(out: str | Path, classes: tuple[str, ...]) -> Morphologies:
+    """Read the sources of a release that have a class.
+
+    Parameters
+    ----------
+    out : str or Path
+        Folder or URL of the release.
+    classes : tuple of str
+        Of the model, in the order of the probabilities.
+
+    Raises
+    ------
+    InputError
+        When no stage classified its sources, or with other classes or several models.
+    """
+    release = Release.open(out)
+    try:
+        features = release.catalogue("morphology_features")
+    except StoreError:
+        raise InputError(
+            f"no sources of {release.out} are classified", "run it with the stage morphology"
+        ) from None
+    sources = release.catalogue("sources")
+    columns = [f"morph_p_{name.lower()}" for name in classes]
+    if missing := [name for name in columns if name not in sources.colnames]:
+        raise InputError(
+            f"the sources of {release.out} have no {missing[0]}: another model classified them",
+            "name it with --model",
+        )
+    place = {key: row for row, key in enumerate(zip(features["field"], features["source_id"], strict=True))}
+    kept = np.array(
+        [
+            row
+            for row, key in enumerate(zip(sources["field"], sources["source_id"], strict=True))
+            if key in place
+        ],
+        np.int64,
+    )
+    found = sources[kept]
+    order = [place[key] for key in zip(found["field"], found["source_id"], strict=True)]
+    embedding = np.asarray(features["morph_embedding"])[order]
+    known = np.isfinite(embedding).all(axis=1)
+    models = sorted({str(name) for name in found["morph_model"][known]})
+    if len(models) > 1:
+        raise InputError(f"{release.out} is classified by {' and by '.join(models)}", "run it again")
+    beams = {
+        name: float(np.sqrt(release.field(name).info.beam.major * release.field(name).info.beam.minor))
+        for name in set(found["field"])
+    }
+    return Morphologies(
+        models[0] if models else "",
+        embedding[known],
+        np.stack([np.asarray(found[name], np.float32)[known] for name in columns], axis=1),
+        np.array([beams[name] for name in found["field"][known]], np.float64),
+        *(np.asarray(found[name], np.float64)[known] for name in ("local_rms", "snr", "major")),
+    )
