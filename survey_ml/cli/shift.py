@@ -254,6 +254,7 @@ def _print_shift(found: Shift, classes: tuple[str, ...]) -> None:
         for name, one in group.items()
     ]
     click.echo(format_table(("statistic", "value", "low", "high", "by chance", "std", "p", "n", "d"), rows))
+    click.echo(f"\nmmd that another mix of classes alone would make: {found.conditional.prior_only:.3f}")
     if found.covariates:
         looks = [
             (name, one.reference, one.sample, one.distance, one.p_value, one.shifted, one.n)

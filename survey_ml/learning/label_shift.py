@@ -136,15 +136,13 @@ def estimate_label_shift(
     )  # fmt: skip
 
 
-def find_shares(
-    survey: NDArray[np.float64], before: NDArray[np.float64], start: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def find_shares(survey: NDArray[np.float64], before: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the likeliest shares (n_classes,) of sources with right probabilities (n, n_classes).
 
     ``before`` are the shares that the probabilities expect.
     """
     ones = np.ones((1, len(survey)))
-    return _iterate((survey / before)[None], ones, (before if start is None else start)[None])[0]
+    return _iterate((survey / before)[None], ones, before[None])[0]
 
 
 def _find_interval(

@@ -37,11 +37,6 @@ class Statistic:
     n: int
     d: int
 
-    @property
-    def excess(self) -> float:
-        """How many standard deviations of chance the value is above its mean."""
-        return (self.value - self.null_mean) / self.null_std if self.null_std > 0.0 else 0.0
-
 
 @dataclass(frozen=True, eq=False)
 class Permuted:

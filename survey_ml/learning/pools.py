@@ -102,7 +102,7 @@ def judge_pool(
             f"{conditional.statistics['separation'].value:.2f} (0.5 is chance), "
             f"p = {conditional.p_value:.3g}{cause}"
         )
-    if (found := shift.prior.found) is not None and shift.prior.p_value <= alpha:
+    if (found := shift.prior.found) is not None and shift.prior.is_changed(alpha):
         away = found.shares - labelled
         k = int(np.abs(away).argmax())
         if abs(away[k]) > LARGEST_CHANGE:

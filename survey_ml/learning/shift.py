@@ -23,9 +23,9 @@ from survey_ml.learning.label_shift import LabelShift, estimate_label_shift
 from survey_ml.learning.permutations import Permuted, Statistic, combine, deal, thin
 from survey_ml.learning.scores import Z
 from survey_ml.learning.separation import measure_separation
-from survey_ml.learning.shift_distances import measure_pairs
+from survey_ml.learning.shift_distances import measure_mix, measure_pairs
 from survey_ml.learning.shift_features import Scale, check_finite, fit_scale
-from survey_ml.learning.shift_matching import match_mix
+from survey_ml.learning.shift_matching import choose_mix, find_classes
 from survey_ml.learning.shift_sources import Sources
 
 Level = Literal["green", "amber", "red"]
@@ -51,11 +51,18 @@ class Prior:
     found : LabelShift or None
     p_value : float
         That the mix is that of the reference; NaN when refused.
+    change : float
+        Largest difference of a share from that in the reference; NaN when refused.
     """
 
     refused: str
     found: LabelShift | None = None
     p_value: float = float("nan")
+    change: float = float("nan")
+
+    def is_changed(self, alpha: float) -> bool:
+        """Tell whether the mix differs, significantly and by enough to count."""
+        return self.p_value <= alpha and self.change >= LEAST_PRIOR
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Conditional:
     level : str
     matched : bool
         Whether the mix could be matched.
+    prior_only : float
+        Squared maximum mean discrepancy that the mix alone would make: of the reference from itself in the
+        mix of the sample. Beside ``mmd`` of the sets as they are and matched it tells what the total is
+        made of; the parts do not add up to it, and may cancel.
     """
 
     statistics: dict[str, Statistic]
@@ -81,6 +92,7 @@ class Conditional:
     effect: float
     level: Level
     matched: bool
+    prior_only: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,23 +175,23 @@ def judge_shift(
     scale = scale or fit_scale(
         thin(reference.embedding, MOST_SOURCES, seed), thin(sample.embedding, MOST_SOURCES, seed + 1)
     )
-    other = scale.apply(thin(sample.embedding, MOST_SOURCES, seed + 1))
+    one, other = (
+        scale.apply(thin(side.embedding, MOST_SOURCES, number))
+        for number, side in enumerate((reference, sample), start=seed)
+    )
+    total, _ = _compare(one, other, permutations, seed, frechet=True)
     known = calibration if calibration is not None else reference if reference.labels is not None else None
     prior = _find_prior(reference, sample, known, seed)
-    one = scale.apply(thin(reference.embedding, MOST_SOURCES, seed))
-    total, _ = _compare(one, other, permutations, seed, frechet=True)
-    chosen = match_mix(reference, sample, prior.found, known, seed=seed)
-    if chosen is not None:
-        one = scale.apply(reference.embedding[thin(chosen, MOST_SOURCES, seed)])
-    conditional = _judge_conditional(one, other, permutations, alpha, seed, chosen is not None)
+    conditional = _judge_conditional(
+        one, other, _match(reference, sample, prior, scale, seed), permutations, alpha, seed
+    )
     if conditional.level != "green":
         prior = Prior(
             "classes look different here, so that their shares cannot be told from the model's answers"
         )
-    changed = _has_changed(prior, alpha)
     cause = name_cause(covariates)
     level = conditional.level
-    if level == "green" and (changed or cause):
+    if level == "green" and (cause or prior.is_changed(alpha)):
         level = "amber"
     if level != "green" and not cause:
         cause = "appearance" if conditional.level != "green" else "prior"
@@ -217,11 +229,33 @@ def _find_prior(reference: Sources, sample: Sources, known: Sources | None, seed
     # The shares of two classes are one number; of more, the largest of all is looked at.
     tries = 1 if len(shares) == 2 else len(shares)
     p_value = min(1.0, tries * float(2.0 * stats.norm.sf(scores.max())))
-    return Prior("", found, p_value if away.max() >= LEAST_PRIOR else max(p_value, 1.0))
+    return Prior("", found, p_value, float(away.max()))
 
 
-def _has_changed(prior: Prior, alpha: float) -> bool:
-    return prior.found is not None and prior.p_value <= alpha
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """A reference in the mix of a sample, and what that mix alone makes of it."""
+
+    values: NDArray[np.float32]
+    prior_only: float
+
+
+def _match(reference: Sources, sample: Sources, prior: Prior, scale: Scale, seed: int) -> _Matched | None:
+    """Return the reference in the mix of the sample; None when too little of it is left."""
+    rng = np.random.default_rng(seed)
+    labels = find_classes(reference, prior.found, rng)
+    n_classes = sample.probabilities.shape[1]
+    shares = prior.found.shares if prior.found is not None else sample.probabilities.mean(axis=0)
+    chosen = choose_mix(labels, shares, rng)
+    if chosen is None:
+        return None
+    rows = thin(np.arange(len(reference)), MOST_SOURCES, seed)
+    kinds = labels[rows]
+    change = shares - np.bincount(kinds, minlength=n_classes) / len(kinds)
+    return _Matched(
+        scale.apply(reference.embedding[thin(chosen, MOST_SOURCES, seed)]),
+        measure_mix(scale.apply(reference.embedding[rows]), kinds, change),
+    )
 
 
 def _compare(
@@ -242,14 +276,17 @@ def _compare(
 def _judge_conditional(
     one: NDArray[np.float32],
     other: NDArray[np.float32],
+    matched: _Matched | None,
     permutations: int,
     alpha: float,
     seed: int,
-    matched: bool,
 ) -> Conditional:
-    statistics, p_value = _compare(one, other, permutations, seed + 2, frechet=False)
+    """Return how far the sample is from the reference in its mix, or as it is where that cannot be."""
+    values = one if matched is None else matched.values
+    statistics, p_value = _compare(values, other, permutations, seed + 2, frechet=False)
     effect = float(np.sqrt(max(0.0, statistics["mmd"].value)))
     level: Level = "green"
     if p_value <= alpha and effect >= AMBER_EFFECT:
         level = "red" if effect >= RED_EFFECT else "amber"
-    return Conditional(statistics, p_value, effect, level, matched)
+    prior_only = float("nan") if matched is None else matched.prior_only
+    return Conditional(statistics, p_value, effect, level, matched is not None, prior_only)

@@ -86,6 +86,36 @@ def measure_pairs(
     return {kind: Permuted(values, error, d) for kind, (values, error) in found.items()}
 
 
+def measure_mix(values: NDArray[np.float32], labels: NDArray[np.int64], change: NDArray[np.float64]) -> float:
+    """Return the squared discrepancy of a set from itself in another mix of classes, without bias.
+
+    Parameters
+    ----------
+    values : (n, d) array of float32
+    labels : (n,) array of int
+    change : (n_classes,) array
+        Shares of the classes in the other mix less those in the set; they add up to zero.
+
+    Notes
+    -----
+    With c the change and k_ab the mean of the kernel over pairs of different sources of the classes a and
+    b it is the sum of c_a c_b k_ab: what is common to both mixes drops out.
+    """
+    scale = np.float32(-0.5 / find_median_distance(values) ** 2)
+    member = np.eye(len(change), dtype=np.float32)[labels]
+    length = np.einsum("ij,ij->i", values, values)
+    sums = np.zeros((len(change), len(change)))
+    for start in range(0, len(values), BLOCK):
+        part = slice(start, start + BLOCK)
+        square = np.maximum(length[part, None] + length - 2.0 * (values[part] @ values.T), 0.0)
+        sums += member[part].T @ (np.exp(square * scale) @ member)
+    counts = member.sum(axis=0, dtype=np.float64)
+    pairs = np.outer(counts, counts) - np.diag(counts)
+    # Every source is one pair with itself, of kernel 1, which is none.
+    means = (sums - np.diag(counts)) / np.maximum(pairs, 1.0)
+    return float(change @ means @ change)
+
+
 def find_median_distance(pooled: NDArray[np.float32], seed: int = 0) -> float:
     """Return the median distance of different sources, of at most `MEDIAN_OF` of them."""
     chosen = np.random.default_rng(seed).permutation(len(pooled))[:MEDIAN_OF]

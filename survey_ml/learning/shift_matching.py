@@ -13,49 +13,44 @@ LEAST_MATCHED = 20
 """Sources of the reference that must be left."""
 
 
-def match_mix(
-    reference: Sources,
-    sample: Sources,
-    found: LabelShift | None,
-    known: Sources | None,
-    *,
-    seed: int = 0,
-) -> NDArray[np.int64] | None:
-    """Choose sources of a reference in the mix of classes of a sample.
+def find_classes(reference: Sources, found: LabelShift | None, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return classes (n,) of a reference.
 
     Parameters
     ----------
-    reference, sample : Sources
-        Without labels a source of the reference counts as of a class that is drawn from its probabilities.
+    reference : Sources
+        Without labels a source counts as of a class that is drawn from its probabilities.
     found : LabelShift or None
-        The sample's mix; the mean of its probabilities without one.
-    known : Sources or None
-        What the mix was estimated with.
-    seed : int
-
-    Returns
-    -------
-    (k,) ndarray of int64, or None
-        Rows of the reference, each at most once: permutations need sources that are independent. None when
-        too few are left, such as of a class that the reference does not have.
+        Corrects these probabilities, and knows the mix that they expect.
+    rng : Generator
     """
-    rng = np.random.default_rng(seed)
     if reference.labels is not None:
-        labels = np.asarray(reference.labels, np.int64)
-    else:
-        own = np.asarray(reference.probabilities, np.float64)
-        if found is not None and known is not None and known is not reference:
-            corrected = correct(own, found.scale, found.shift)
-            own = reweight(corrected, found.before, find_shares(corrected, found.before))
-        labels = (own.cumsum(axis=1) < rng.random((len(own), 1))).sum(axis=1).clip(max=own.shape[1] - 1)
-    shares = found.shares if found is not None else np.asarray(sample.probabilities, np.float64).mean(axis=0)
-    return choose_mix(labels, shares, rng)
+        return np.asarray(reference.labels, np.int64)
+    own = np.asarray(reference.probabilities, np.float64)
+    if found is not None:
+        known = correct(own, found.scale, found.shift)
+        own = reweight(known, found.before, find_shares(known, found.before))
+    drawn = (own.cumsum(axis=1) < rng.random((len(own), 1))).sum(axis=1)
+    return np.minimum(drawn, own.shape[1] - 1)
 
 
 def choose_mix(
     labels: NDArray[np.int64], shares: ArrayLike, rng: np.random.Generator
 ) -> NDArray[np.int64] | None:
-    """Choose as many rows as there are in the mix ``shares`` (n_classes,) of labels (n,), in their order."""
+    """Choose sources in a mix of classes.
+
+    Parameters
+    ----------
+    labels : (n,) array of int
+    shares : (n_classes,) array
+    rng : Generator
+
+    Returns
+    -------
+    (k,) ndarray of int64, or None
+        As many rows as there are in this mix, in their order and each at most once: permutations need
+        sources that are independent. None when too few are left, such as of a class without any.
+    """
     wanted = np.asarray(shares, np.float64)
     counts = np.bincount(labels, minlength=len(wanted))
     # A class of which less than one source is wanted asks for none.

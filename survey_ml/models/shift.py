@@ -99,6 +99,7 @@ def describe_shift(shift: Shift, classes: Sequence[str]) -> dict[str, Any]:
             "effect": conditional.effect,
             "p_value": conditional.p_value,
             "matched": conditional.matched,
+            "prior_only": conditional.prior_only,
             "statistics": {name: asdict(one) for name, one in conditional.statistics.items()},
         },
         "covariates": {name: asdict(one) for name, one in shift.covariates.items()},

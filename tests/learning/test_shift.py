@@ -61,6 +61,17 @@ def test_shifts_that_cancel_in_the_total_are_found_once_the_mix_is_matched():
     assert found.conditional.p_value <= 0.01 or found.prior.p_value <= 0.01
 
 
+def test_the_part_of_the_mix_is_that_of_the_mixes_themselves():
+    # Without another shift all of the total is from the mix; without another mix, nothing of it.
+    found = judge_shift(draw(1500, seed=1), draw(1500, fri=0.1, seed=2))
+    total = found.statistics["mmd"]
+    assert found.conditional.prior_only == pytest.approx(
+        total.value, abs=4.0 * (total.high - total.low) / 4.0
+    )
+    same = judge_shift(draw(1500, seed=1), draw(1500, move=1.0, seed=2), permutations=100)
+    assert abs(same.conditional.prior_only) < 0.1 * same.statistics["mmd"].value
+
+
 def test_another_beam_is_named():
     found = judge(draw(100, move=3.0, beam=25.0))
     assert (found.level, found.cause) == ("red", "beam")

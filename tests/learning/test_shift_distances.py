@@ -11,7 +11,12 @@ from survey_ml.errors import ConfigError, InputError, SurveyMLError
 from survey_ml.learning.frechet import find_frechet, measure_frechet
 from survey_ml.learning.permutations import combine, deal, rank_first, thin
 from survey_ml.learning.separation import measure_separation
-from survey_ml.learning.shift_distances import find_median_distance, measure_energy, measure_mmd
+from survey_ml.learning.shift_distances import (
+    find_median_distance,
+    measure_energy,
+    measure_mix,
+    measure_mmd,
+)
 from survey_ml.learning.shift_features import CLIP, fit_scale, make_scale
 
 
@@ -157,7 +162,7 @@ def test_a_shift_is_found_by_all():
         found = part.summarise(100)
         assert found.p_value == pytest.approx(1 / 200), name
         assert found.low < found.value < found.high and found.n == 100 and found.d == 5
-        assert found.excess > 3.0
+        assert found.value > found.null_mean + 3.0 * found.null_std
     assert combine(list(parts.values())) == pytest.approx(1 / 200)
 
 
@@ -223,3 +228,16 @@ def test_what_cannot_be_compared_says_why():
         fit_scale(np.ones((30, 3)))
     with pytest.raises(InputError, match="4 numbers"):
         fit_scale(np.random.default_rng(0).normal(size=(30, 3))).apply(np.zeros((30, 4)))
+
+
+def test_another_mix_is_that_of_weighted_pairs():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=60)
+    values = (rng.normal(size=(60, 3)) + labels[:, None]).astype(np.float32)
+    change = np.array([0.3, -0.2, -0.1])
+    width = find_median_distance(values)
+    table = np.exp(-(cdist(values, values) ** 2) / (2 * width**2))
+    np.fill_diagonal(table, np.nan)
+    means = [[np.nanmean(table[labels == a][:, labels == b]) for b in range(3)] for a in range(3)]
+    assert measure_mix(values, labels, change) == pytest.approx(change @ means @ change, abs=1e-6)
+    assert measure_mix(values, labels, np.zeros(3)) == 0.0
