@@ -1,6 +1,6 @@
 """Whether the alarm score of the shift monitor goes with what a shift costs in accuracy.
 
-Run: ``python -m benchmarks.shift_drop [mirabest-d4 mirabest-attention] [--seed 0]``.
+Run: ``python -m benchmarks.shift_drop [mirabest-d4 model-seeds/mirabest-d4/seed-1 ...] [--seed 0]``.
 
 Shifts are made of MiraBest's held-out test images (blur, noise, zoom, gamma, clip, translation, other mixes
 of classes), the very images that they are held against; real ones are those of ``benchmarks.shift_sets``. A
@@ -36,7 +36,7 @@ Images = NDArray[np.float32]
 def main() -> int:
     """Run the benchmark."""
     parser = make_parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="built-in networks; both unless given")
+    parser.add_argument("names", nargs="*", metavar="NAME|PATH", help="networks of FRI and FRII")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     report = Report("Score of the shift monitor against the accuracy drop", {"seed": options.seed})

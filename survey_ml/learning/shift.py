@@ -23,7 +23,7 @@ from survey_ml.learning.label_shift import LabelShift, estimate_label_shift
 from survey_ml.learning.permutations import Permuted, Statistic, combine, deal, thin
 from survey_ml.learning.scores import Z
 from survey_ml.learning.separation import measure_separation
-from survey_ml.learning.shift_distances import measure_mix, measure_pairs
+from survey_ml.learning.shift_distances import measure_mix, measure_mmd, measure_pairs
 from survey_ml.learning.shift_features import Scale, check_finite, fit_scale
 from survey_ml.learning.shift_matching import choose_mix, find_classes
 from survey_ml.learning.shift_sources import Sources
@@ -36,6 +36,8 @@ MOST_SOURCES = 2000
 AMBER_EFFECT, RED_EFFECT = 0.10, 0.20
 """Maximum mean discrepancy of sets matched in their mix, from 0 to about 1, that counts at all, and that is
 too much. Significance alone will not do: thousands of sources show differences that harm nobody."""
+LEAST_ANSWER = 1e-4
+"""Smaller probabilities are taken as this one where answers are compared."""
 LEAST_PRIOR = 0.10
 """Share of a class that has to change to count."""
 
@@ -72,9 +74,10 @@ class Conditional:
     Attributes
     ----------
     statistics : dict
-        As `Shift.statistics`.
+        As `Shift.statistics`; and ``answers``, the squared discrepancy of the logarithms of the
+        probabilities.
     p_value : float
-        Of all together.
+        Of those of the embedding together.
     effect : float
         Root of the squared maximum mean discrepancy: 0 where the sets are of one kind (also when the
         squared value, which has no bias, is negative), about 1 where they have nothing in common.
@@ -94,6 +97,11 @@ class Conditional:
     matched: bool
     prior_only: float
 
+    @property
+    def score(self) -> float:
+        """Mean of the effects on the embedding and on the model's answers."""
+        return 0.5 * (self.effect + _take_root(self.statistics["answers"]))
+
 
 @dataclass(frozen=True, eq=False)
 class Shift:
@@ -105,7 +113,8 @@ class Shift:
         ``green``: nothing found. ``amber``: something differs that can be corrected or is small. ``red``:
         the model's classes are not to be trusted here.
     score : float
-        `Conditional.effect`.
+        Mean of `Conditional.effect` and the same of the model's answers, from 0 to about 1: how loud the
+        alarm is. What moves the answers costs accuracy, and what does not costs less.
     cause : str
         Likely cause: a quantity of the images, ``prior``, or ``appearance``; empty when green.
     statistics : dict
@@ -182,9 +191,7 @@ def judge_shift(
     total, _ = _compare(one, other, permutations, seed, frechet=True)
     known = calibration if calibration is not None else reference if reference.labels is not None else None
     prior = _find_prior(reference, sample, known, seed)
-    conditional = _judge_conditional(
-        one, other, _match(reference, sample, prior, scale, seed), permutations, alpha, seed
-    )
+    conditional = _judge_conditional(reference, sample, prior, scale, permutations, alpha, seed)
     if conditional.level != "green":
         prior = Prior(
             "classes look different here, so that their shares cannot be told from the model's answers"
@@ -195,7 +202,7 @@ def judge_shift(
         level = "amber"
     if level != "green" and not cause:
         cause = "appearance" if conditional.level != "green" else "prior"
-    return Shift(level, conditional.effect, cause, total, prior, conditional, covariates)
+    return Shift(level, conditional.score, cause, total, prior, conditional, covariates)
 
 
 def name_classes(prior: Prior, classes: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -232,32 +239,6 @@ def _find_prior(reference: Sources, sample: Sources, known: Sources | None, seed
     return Prior("", found, p_value, float(away.max()))
 
 
-@dataclass(frozen=True, eq=False)
-class _Matched:
-    """A reference in the mix of a sample, and what that mix alone makes of it."""
-
-    values: NDArray[np.float32]
-    prior_only: float
-
-
-def _match(reference: Sources, sample: Sources, prior: Prior, scale: Scale, seed: int) -> _Matched | None:
-    """Return the reference in the mix of the sample; None when too little of it is left."""
-    rng = np.random.default_rng(seed)
-    labels = find_classes(reference, prior.found, rng)
-    n_classes = sample.probabilities.shape[1]
-    shares = prior.found.shares if prior.found is not None else sample.probabilities.mean(axis=0)
-    chosen = choose_mix(labels, shares, rng)
-    if chosen is None:
-        return None
-    rows = thin(np.arange(len(reference)), MOST_SOURCES, seed)
-    kinds = labels[rows]
-    change = shares - np.bincount(kinds, minlength=n_classes) / len(kinds)
-    return _Matched(
-        scale.apply(reference.embedding[thin(chosen, MOST_SOURCES, seed)]),
-        measure_mix(scale.apply(reference.embedding[rows]), kinds, change),
-    )
-
-
 def _compare(
     one: NDArray[np.float32], other: NDArray[np.float32], permutations: int, seed: int, *, frechet: bool
 ) -> tuple[dict[str, Statistic], float]:
@@ -274,19 +255,54 @@ def _compare(
 
 
 def _judge_conditional(
-    one: NDArray[np.float32],
-    other: NDArray[np.float32],
-    matched: _Matched | None,
+    reference: Sources,
+    sample: Sources,
+    prior: Prior,
+    scale: Scale,
     permutations: int,
     alpha: float,
     seed: int,
 ) -> Conditional:
     """Return how far the sample is from the reference in its mix, or as it is where that cannot be."""
-    values = one if matched is None else matched.values
-    statistics, p_value = _compare(values, other, permutations, seed + 2, frechet=False)
-    effect = float(np.sqrt(max(0.0, statistics["mmd"].value)))
+    rng = np.random.default_rng(seed)
+    labels = find_classes(reference, prior.found, rng)
+    shares = prior.found.shares if prior.found is not None else sample.probabilities.mean(axis=0)
+    chosen = choose_mix(labels, shares, rng)
+    everything = np.arange(len(reference))
+    rows = thin(everything if chosen is None else chosen, MOST_SOURCES, seed)
+    others = thin(np.arange(len(sample)), MOST_SOURCES, seed + 1)
+    one, other = scale.apply(reference.embedding[rows]), scale.apply(sample.embedding[others])
+    statistics, p_value = _compare(one, other, permutations, seed + 2, frechet=False)
+    logs = [
+        np.log(np.maximum(side, LEAST_ANSWER))
+        for side in (reference.probabilities[rows], sample.probabilities[others])
+    ]
+    statistics["answers"] = _compare_answers(logs[0], logs[1], permutations, seed + 3)
+    effect = _take_root(statistics["mmd"])
     level: Level = "green"
     if p_value <= alpha and effect >= AMBER_EFFECT:
         level = "red" if effect >= RED_EFFECT else "amber"
-    prior_only = float("nan") if matched is None else matched.prior_only
-    return Conditional(statistics, p_value, effect, level, matched is not None, prior_only)
+    prior_only = float("nan")
+    if chosen is not None:
+        part = thin(everything, MOST_SOURCES, seed)
+        change = shares - np.bincount(labels[part], minlength=len(shares)) / len(part)
+        prior_only = measure_mix(scale.apply(reference.embedding[part]), labels[part], change)
+    return Conditional(statistics, p_value, effect, level, chosen is not None, prior_only)
+
+
+def _compare_answers(
+    one: NDArray[np.floating], other: NDArray[np.floating], permutations: int, seed: int
+) -> Statistic:
+    """Return the squared discrepancy of the logarithms (n, n_classes) of probabilities."""
+    logs = [side - side.mean(axis=1, keepdims=True) for side in (one, other)]
+    n, d = min(len(one), len(other)), one.shape[1]
+    if not np.ptp(np.concatenate(logs), axis=0).any():
+        return Statistic(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, n, d)
+    scale = fit_scale(*logs)
+    pooled = np.concatenate([scale.apply(side) for side in logs])
+    return measure_mmd(pooled, deal(len(one), len(other), permutations, seed)).summarise(n)
+
+
+def _take_root(squared: Statistic) -> float:
+    """Return the root of a squared discrepancy, which chance can make negative."""
+    return float(np.sqrt(max(0.0, squared.value)))

@@ -50,7 +50,24 @@ def test_other_looks_are_red_and_the_mix_is_refused():
     assert (found.level, found.cause) == ("red", "appearance")
     assert "look different" in found.prior.refused
     assert name_classes(found.prior, ("FRI", "FRII")) == {}
-    assert found.score > 0.3
+    assert found.score > 0.15
+
+
+def test_the_score_is_louder_where_the_answers_move():
+    aside, along = draw(300, move=1.5), draw(300)
+    along.embedding[:, 0] += 1.5
+    moved = softmax(along.embedding[:, :1] * [-1.2, 1.2], axis=1)
+    along = Sources(along.embedding, moved, along.labels, along.covariates)
+    one, other = judge(aside), judge(along)
+    assert other.conditional.statistics["answers"].value > one.conditional.statistics["answers"].value
+    for found in (one, other):
+        answers = found.conditional.statistics["answers"]
+        assert found.score == pytest.approx(0.5 * (found.conditional.effect + max(0.0, answers.value) ** 0.5))
+
+
+def test_a_model_that_always_says_the_same_has_no_answers_to_compare():
+    sides = [Sources(draw(60, seed=s).embedding, np.full((60, 2), 0.5), None) for s in (1, 2)]
+    assert judge_shift(*sides).conditional.statistics["answers"].p_value == 1.0
 
 
 def test_shifts_that_cancel_in_the_total_are_found_once_the_mix_is_matched():
