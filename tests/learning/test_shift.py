@@ -61,7 +61,7 @@ def test_the_score_is_louder_where_the_answers_move():
     one, other = judge(aside), judge(along)
     assert other.conditional.statistics["answers"].value > one.conditional.statistics["answers"].value
     for found in (one, other):
-        assert found.prior.refused and found.conditional.level != "green"
+        assert bool(found.prior.refused) == (found.conditional.level != "green")
         answers = found.conditional.statistics["answers"]
         assert found.score == pytest.approx(0.5 * (found.conditional.effect + max(0.0, answers.value) ** 0.5))
 
