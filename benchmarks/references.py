@@ -30,7 +30,8 @@ SOURCES = {
     "firstgalaxy": (None, "firstgalaxydata, published test images (Griese et al. 2023)"),
 }
 NAMES = (
-    "mirabest-d4", "mirabest-attention", "firstgalaxy-d4", "firstgalaxy-attention", "firstgalaxy-forest",
+    "mirabest-d4", "mirabest-attention", "mirabest-bayes", "firstgalaxy-d4", "firstgalaxy-attention",
+    "firstgalaxy-forest",
 )  # fmt: skip
 LARGEST = 400_000
 """Bytes of a file."""

@@ -26,7 +26,7 @@ from survey_ml.learning.shift_sources import Sources
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.shift import describe_images
 
-NAMES = ("mirabest-d4", "mirabest-attention")
+NAMES = ("mirabest-d4", "mirabest-attention", "mirabest-bayes")
 BAR, LEAST_SETS, TRAININGS = 0.80, 23, 3
 REAL = ("FR-DEEP FIRST", "FR-DEEP NVSS", "FIRST at 45 arcsec", "Gendre", "Capetti")
 
