@@ -66,6 +66,12 @@ def classify(
     from survey_ml.models.spec import DEFAULT
 
     with json_output(as_json) as emit:
+        if posterior is not None and not uncertainty:
+            from survey_ml.errors import ConfigError
+
+            raise ConfigError(
+                "--posterior says who judges classes, which was not asked for", "add --uncertainty"
+            )
         classifier = load_classifier(model or DEFAULT)
         estimator = _find_estimator(classifier, model, posterior) if uncertainty else None
         rows: list[dict[str, Any]] = []

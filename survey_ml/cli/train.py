@@ -200,6 +200,7 @@ def _read_fitting(config: str | None, given: dict[str, Any]) -> Fitting:
     from survey_ml.errors import ConfigError
     from survey_ml.explain import suggest
     from survey_ml.models.fitting import Fitting
+    from survey_ml.models.weight_fitting import PosteriorFitting
 
     settings: Any = read_yaml(Path(config))[0] if config else {}
     if not isinstance(settings, dict):
@@ -209,10 +210,11 @@ def _read_fitting(config: str | None, given: dict[str, Any]) -> Fitting:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        near = suggest(key, list(Fitting.model_fields)) if first["type"] == "extra_forbidden" else ""
+        inside = first["loc"][0] == "posterior" and len(first["loc"]) > 1
+        known = list(PosteriorFitting.model_fields if inside else Fitting.model_fields)
+        near = suggest(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(
-            f"{config or 'the command line'}: {key}: {first['msg']}{near}",
-            f"keys: {', '.join(Fitting.model_fields)}",
+            f"{config or 'the command line'}: {key}: {first['msg']}{near}", f"keys: {', '.join(known)}"
         ) from None
 
 

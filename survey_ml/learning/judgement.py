@@ -127,7 +127,8 @@ def judge_samples(
         guarantee=standard.guarantee,
         shares=standard.shares or None,
     )
-    sets = 1.0 - calibrated <= limits
+    # In the precision in which held-out probabilities are kept: near one a step is as wide as a score.
+    sets = 1.0 - calibrated.astype(np.float32).astype(np.float64) <= limits
     flag = np.zeros(len(calibrated), np.int32)
     flag[(sets.sum(axis=1) != 1) | (found.margin < standard.margin)] |= flags.DOUBTFUL
     if embedding is not None and held_out.gaussians is not None and held_out.distances is not None:

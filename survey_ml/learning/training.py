@@ -162,7 +162,9 @@ def train_network(
         averaged.load_state_dict(state.tensors["averaged"])
         optimizer.load_state_dict(state.tensors["optimizer"])
         generator.set_state(state.tensors["generator"])
-    while state.epoch < recipe.epochs:
+    patience = recipe.patience if chooses and recipe.patience else recipe.epochs
+    # Also asked before the first epoch: what is gone on from may have ended.
+    while state.epoch < recipe.epochs and state.epoch - state.best_epoch < patience:
         began, total = time.perf_counter(), 0.0
         network.train()
         order = torch.randperm(len(labels), generator=generator)
@@ -207,8 +209,6 @@ def train_network(
         }
         if report is not None:
             report(state)
-        if chooses and recipe.patience and state.epoch - state.best_epoch >= recipe.patience:
-            break
     network.load_state_dict(state.best)
     network.eval()
     return state

@@ -193,11 +193,16 @@ def mask_states(
 
 
 def measure_signal(means: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the signal to noise of weights in dB: 20 log10(|mean| / scale) (Graves 2011)."""
-    return {
-        name: 20.0 / math.log(10.0) * torch.log((means[name].abs() / scales[name]).clamp_min(1e-30))
-        for name in scales
-    }
+    """Return the signal to noise of weights in dB: 20 log10(|mean| / scale) (Graves 2011).
+
+    That of a weight whose mean is zero is minus infinity, also of one that was taken out before.
+    """
+    found = {}
+    for name, scale in scales.items():
+        size = means[name].abs()
+        decibel = 20.0 / math.log(10.0) * (torch.log(size) - torch.log(scale))
+        found[name] = torch.where(size > 0.0, decibel, -torch.inf)
+    return found
 
 
 def _measure_losses(

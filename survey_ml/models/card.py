@@ -31,6 +31,7 @@ LARGEST_TEXT = 1 << 20
 """Characters of a card; more is no card."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Bounded = Annotated[float, Field(ge=-1e6, le=1e6)]
 Plain = Annotated[dict[str, Any], AfterValidator(lambda value: json.loads(json.dumps(value)))]
 """What JSON can hold, as JSON holds it: a tuple is a list."""
 
@@ -127,8 +128,8 @@ class Calibration(Part):
     """Numbers of an embedding."""
     method: Literal["temperature", "vector", "isotonic"] = "temperature"
     """See `survey_ml.learning.calibration.Calibrator`, also for what follows."""
-    scale: tuple[Number, ...] = ()
-    shift: tuple[Number, ...] = ()
+    scale: tuple[Bounded, ...] = ()
+    shift: tuple[Bounded, ...] = ()
     knots: tuple[tuple[tuple[Number, ...], tuple[Number, ...]], ...] = ()
 
 

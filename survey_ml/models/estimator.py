@@ -269,7 +269,8 @@ def _find_posterior(name: str, method: str) -> Path:
     except ConfigError:
         raise ConfigError(
             f"nothing is known of the uncertainty of model {name} by {method}",
-            "fit a posterior to a network with `survey-ml train uncertainty`, and name it",
+            "name the file of its posterior: that of the network itself, if it has one over all its weights; "
+            "`survey-ml train uncertainty` fits one to others",
         ) from None
 
 

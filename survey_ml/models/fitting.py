@@ -293,6 +293,8 @@ def _fit_network(
         posterior=posterior.describe(architecture.dropout) if posterior is not None else None,
         invariant_under=group if group in ("C4", "D4") else "",
     )
+    if posterior is not None:
+        posterior.check(card, valid.labels)
     members = posterior.members if posterior is not None and posterior.method == "deep-ensemble" else 1
     identity = _identify(fitting, train, valid)
     networks, curves = [], []

@@ -73,7 +73,20 @@ def save_model(path: str | Path, content: nn.Module | Forest | Mapping[str, NDAr
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be written there.
+    """
+    try:
+        _write_whole(path, data)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", "name another file") from None
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

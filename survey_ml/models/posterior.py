@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_ml.errors import ConfigError
+from survey_ml.errors import ConfigError, InputError
 from survey_ml.models.calibration import PREFIX as HELD_OUT
 from survey_ml.models.card import Posterior
 
@@ -70,6 +70,8 @@ def draw_networks(
     ------
     ConfigError
         When dropout is asked of a network that drops nothing before a linear layer.
+    InputError
+        When standard deviations are negative.
     """
     import torch
 
@@ -84,7 +86,12 @@ def draw_networks(
     if posterior.method == "mc-dropout":
         drawn = mask_states(convert(mean), list_dropped(network), posterior.rate, samples, seed)
     else:
-        drawn = draw_states(convert(mean), convert(_select(tensors, SCALE)), samples, seed)
+        scales = _select(tensors, SCALE)
+        if any((array < 0.0).any() for array in scales.values()):
+            raise InputError(
+                "standard deviations of the weights are negative", "the file was changed; get it again"
+            )
+        drawn = draw_states(convert(mean), convert(scales), samples, seed)
     return [{name: value.numpy() for name, value in one.items()} for one in drawn]
 
 

@@ -203,6 +203,11 @@ class _Network:
                 f"{path.name} has the classes {', '.join(self.card.classes)}, images {', '.join(classes)}",
                 "give the images that it was trained on",
             )
+        if self.card.is_bayesian:
+            raise ConfigError(
+                f"{self.card.name} has a posterior over all its weights already",
+                "it needs none over the last",
+            )
         name = next((one for one in ("heads.joint", "head") if f"{one}.weight" in tensors), None)
         if name is None or any(one.startswith("heads.each") for one in tensors):
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_ml.errors import ConfigError
+from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.preprocessing import prepare_images
 from survey_ml.learning.reliability import bootstrap_mean, measure_ece, measure_uce
@@ -103,6 +104,18 @@ def prune_model(
         raise ConfigError(
             f"{card.name} is of the method {card.posterior.method}", "weights of bayes-by-backprop are pruned"
         )
+    if tuple(train.classes) != card.classes:
+        raise InputError(
+            f"the images are of {', '.join(train.classes)}, the model of {', '.join(card.classes)}",
+            "give the images that it was trained on",
+        )
+    if card.training.n and len(train.labels) != card.training.n:
+        raise InputError(
+            f"{card.name} was trained on {card.training.n} images, these are {len(train.labels)}",
+            "give the images that it was trained on: others would be held out that were not",
+        )
+    if out.exists() and out.samefile(path):
+        raise ConfigError(f"{out} is the model itself", "name another file: the effect is that on both")
     means, scales = (
         {
             name.removeprefix(begin): torch.from_numpy(np.array(array))
@@ -122,13 +135,16 @@ def prune_model(
     posterior = card.posterior.model_copy(update={"pruned": share, "pruned_by": by})
     changes = {"name": out.stem, "posterior": posterior, "calibration": None, "metrics": ()}
     before, card = card.calibration, card.model_copy(update=changes)
-    save_model(out, arrays, card)
     if len(held.labels):
-        calibration, known = calibrate_posterior(out, train, [Trained(out, train, held)], said)
+        with tempfile.TemporaryDirectory() as folder:
+            aside = Path(folder) / out.name
+            save_model(aside, arrays, card)
+            calibration, known = calibrate_posterior(aside, train, [Trained(aside, train, held)], said)
     elif before is not None:
         calibration = before.model_copy(update={"data": f"{before.data}; before pruning"})
         known = {name: array for name, array in tensors.items() if name.startswith(PREFIX)}
     else:
+        save_model(out, arrays, card)
         return n
     save_model(out, arrays | known, card.model_copy(update={"calibration": calibration}))
     return n

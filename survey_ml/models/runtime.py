@@ -117,13 +117,13 @@ class MixtureRuntime:
         self._members, self.name = members, members[0].name
 
     def run(self, images: NDArray[np.float32]) -> Arrays:
-        """Return logarithms of the mean probability, embeddings side by side, and the mean attention."""
+        """Return logarithms of the mean probability, the first one's embedding, and the mean attention."""
         logits, embedding, attention = zip(*(one.run(images) for one in self._members), strict=True)
         logs = special.log_softmax(np.stack(logits).astype(np.float64), axis=2)
         joined = special.logsumexp(logs, axis=0) - np.log(len(logs))
         seen = [one for one in attention if one is not None]
         mean = np.asarray(np.mean(seen, axis=0), np.float32) if seen else None
-        return np.asarray(joined, np.float32), np.concatenate(embedding, axis=1), mean
+        return np.asarray(joined, np.float32), embedding[0], mean
 
 
 class OpenVinoRuntime:

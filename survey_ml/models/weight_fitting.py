@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from survey_ml.errors import InputError
+from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.judgement import HeldOut
 from survey_ml.learning.outliers import fit_gaussians, measure_distances
@@ -26,7 +26,7 @@ from survey_ml.models.classifier import load_classifier
 from survey_ml.models.estimator import SAMPLES
 from survey_ml.models.format import read_model
 from survey_ml.models.kinds import build_network
-from survey_ml.models.posterior import MEAN, SCALE, draw_networks
+from survey_ml.models.posterior import MEAN, SCALE, draw_networks, list_dropped
 from survey_ml.models.posterior_fitting import Trained, choose_calibrator, require_enough
 from survey_ml.models.sampling import open_samples
 
@@ -47,13 +47,13 @@ class PosteriorFitting(BaseModel):
     """Variational inference, dropout kept on, or several trainings with other first weights."""
     prior: Shape = "gaussian"
     """Of the weights: gaussian, gaussian-mixture, laplace or laplace-mixture."""
-    scale: float = Field(0.1, gt=0.0)
+    scale: float = Field(0.1, ge=1e-6, le=1e6)
     """Of the prior; of its wide part in a mixture."""
-    narrow: float = Field(1e-3, gt=0.0)
+    narrow: float = Field(1e-3, ge=1e-6, le=1e6)
     """Scale of the narrow part of a mixture."""
     share: float = Field(0.75, gt=0.0, lt=1.0)
     """Of the wide part of a mixture."""
-    temperature: float = Field(0.01, ge=0.0)
+    temperature: float = Field(0.01, ge=0.0, allow_inf_nan=False)
     """Factor of the divergence from the prior; 1 is Bayes' rule."""
     misspecified: bool = False
     """Take off the variance of the likelihood over the posterior (Masegosa 2020)."""
@@ -61,6 +61,33 @@ class PosteriorFitting(BaseModel):
     """Share of the training over which the divergence comes to count in full."""
     members: int = Field(5, ge=2, le=100)
     """Networks of an ensemble."""
+
+    def check(self, card: Card, labels: NDArray[np.int64]) -> None:
+        """Say before a training what would come to light after it.
+
+        Parameters
+        ----------
+        card : Card
+            Of the network, with its posterior.
+        labels : (n,) array of int
+            Of the validation images; none leaves the posterior without calibration.
+
+        Raises
+        ------
+        ConfigError
+            When dropout is asked of a network that drops nothing.
+        InputError
+            When there are too few validation images.
+        """
+        if len(labels):
+            require_enough(labels, len(card.classes))
+        if self.method == "mc-dropout":
+            list_dropped(build_network(card))
+            if not card.architecture["dropout"]:
+                raise ConfigError(
+                    "a network that drops nothing has no posterior of the method mc-dropout",
+                    "set dropout of the architecture to a share above 0, such as 0.2",
+                )
 
     def make_objective(self, n: int) -> FreeEnergy:
         """Return what training makes small, for n images."""

@@ -72,6 +72,17 @@ def test_it_stops_when_validation_gets_no_better():
     recipe = Recipe(epochs=30, learning_rate=5e-3, patience=2)
     state = train_network(make_network(), draw_sources(32, 1), recipe, validation=(wrong[0], 1 - wrong[1]))
     assert state.epoch == state.best_epoch + 2 < 30
+    # Interrupted after its last epoch it is not gone on with.
+    seen = []
+    again = train_network(
+        make_network(),
+        draw_sources(32, 1),
+        recipe,
+        validation=(wrong[0], 1 - wrong[1]),
+        state=state,
+        report=seen.append,
+    )
+    assert not seen and again.epoch == state.epoch
 
 
 def test_too_little_to_train_on():

@@ -145,6 +145,9 @@ def test_dropped_inputs_keep_their_mean():
 def test_signal_is_in_decibel():
     found = measure_signal({"w": torch.tensor([1.0, -0.1])}, {"w": torch.tensor([0.1, 1.0])})
     np.testing.assert_allclose(found["w"], [20.0, -20.0], atol=1e-5)
+    # What was taken out before is the first to go again.
+    gone = measure_signal({"w": torch.tensor([0.0, 1.0])}, {"w": torch.tensor([0.0, 1.0])})["w"]
+    assert gone.tolist() == [-np.inf, 0.0]
 
 
 class _Flat(nn.Module):

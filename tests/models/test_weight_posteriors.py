@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,9 @@ def test_what_does_not_fit_together_is_said(path, tmp_path):
         find(bare)
     with pytest.raises(InputError, match=r"\d+ held-out images are too few"):
         fit(tmp_path / "few", data=DATA.take(DATA.split == "train"), validation=0.2)
+    with pytest.raises(ConfigError, match="drops nothing has no posterior"):
+        fit(tmp_path / "dry", architecture={"side": 32, "dropout": 0.0}, posterior={"method": "mc-dropout"})
+    assert not list((tmp_path / "dry").iterdir()) and not list((tmp_path / "few").iterdir())
     with pytest.raises(ConfigError, match="a forest has no posterior"):
         fit(tmp_path / "forest", model="forest", recipe={})
     with pytest.raises(ConfigError, match="not the input of one linear layer"):
@@ -204,6 +208,25 @@ def test_what_does_not_fit_together_is_said(path, tmp_path):
         judge.judge(found.embedding)
     with pytest.raises(ConfigError, match=r"judges trial .* but classes are by other"):
         find_estimator("other", "0" * 64, "", given=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("held_out.probabilities", lambda values: values + 5),
+        ("held_out.labels", lambda values: values + 7),
+        ("held_out.distances", lambda values: -values),
+        ("held_out.precision", lambda values: 0 * values),
+        ("scale.head.weight", lambda values: -values),
+    ],
+)
+def test_arrays_that_cannot_be_are_refused(path, tmp_path, name, change):
+    tensors, card = load_file(path), read_card(path)[0]
+    tensors[name] = change(tensors[name])
+    bad = tmp_path / "bad.safetensors"
+    save_file(tensors, bad, metadata={"card": card.to_json()})
+    with pytest.raises(InputError, match="changed"):
+        find(bad)
 
 
 @pytest.mark.parametrize("changes", [
@@ -246,6 +269,34 @@ def test_without_held_out_images_a_pruned_model_keeps_its_calibration(path, tmp_
     assert after[1].calibration.data == f"{before[1].calibration.data}; before pruning"
     assert np.array_equal(before[0]["held_out.distances"], after[0]["held_out.distances"])
     assert find(out)[0].judge(find(out)[1].embedding, IMAGES).calibrated.shape == (40, 2)
+
+
+def test_pruning_twice_counts_what_is_gone(path, tmp_path):
+    train, held = DATA.take(DATA.split == "train"), DATA.take(DATA.split == "valid")
+    once, twice = tmp_path / "once.safetensors", tmp_path / "twice.safetensors"
+    first = prune_model(path, once, by="snr", share=0.5, train=train, held=held)
+    assert prune_model(once, twice, by="snr", share=0.5, train=train, held=held) == first
+    one, two = read_model(once)[0], read_model(twice)[0]
+    assert all(np.array_equal(one[name], two[name]) for name in one if name.startswith("mean."))
+
+
+def test_a_prune_that_fails_leaves_nothing_and_spares_its_model(path, tmp_path):
+    train, held = DATA.take(DATA.split == "train"), DATA.take(DATA.split == "valid")
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(InputError, match="are too few"):
+        prune_model(path, out, by="snr", share=0.5, train=train, held=held.take(slice(0, 9)))
+    with pytest.raises(InputError, match="was trained on 120 images, these are 180"):
+        prune_model(path, out, by="snr", share=0.5, train=DATA, held=held)
+    other = replace(train, classes=("one", "other"))
+    with pytest.raises(InputError, match="images are of one, other"):
+        prune_model(path, out, by="snr", share=0.5, train=other, held=held)
+    assert not list(tmp_path.iterdir())
+    whole = path.read_bytes()
+    with pytest.raises(ConfigError, match="is the model itself"):
+        prune_model(path, path, by="snr", share=0.5, train=train, held=held)
+    with pytest.raises(ConfigError, match="cannot be written"):
+        prune_model(path, path / "x.safetensors", by="snr", share=0.5, train=train, held=held)
+    assert path.read_bytes() == whole
 
 
 def test_what_has_no_gaussians_is_not_pruned(tmp_path):

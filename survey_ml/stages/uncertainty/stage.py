@@ -51,8 +51,9 @@ class UncertaintyOptions(Options):
     shares: dict[str, Share] = Setting({})
     """Shares of the classes in the survey, for `guarantee: weighted`: class to share."""
     model: Path | str | None = None
-    """The posterior, by name or path; when not given the morphology model's own, if it is a network with one,
-    or the one over its last layer that comes with it."""
+    """The posterior, by name or path; when not given what comes with a morphology model that has a name: its
+    own over all its weights, or the one over its last layer. A network given by its path that has a posterior
+    of its own is named here as well."""
     seed: int = Setting(0, ge=0)
     """Of the weight samples."""
 
