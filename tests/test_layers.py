@@ -45,7 +45,7 @@ ROOMS = {
     "cli",
 }
 
-RUN_MODELS = {("morphology", "stage.py"), ("uncertainty", "stage.py")}
+RUN_MODELS = {("morphology", "stage.py"), ("uncertainty", "stage.py"), ("shift", "stage.py")}
 """Stages that run models; the science of others knows nothing of them."""
 
 ALLOWED = {

@@ -114,3 +114,27 @@ def write_posterior(base: Path, *, method="laplace", n=160) -> Path:
     data = draw_labelled(base, 2 * n)
     train, held = data.take(slice(0, n)), data.take(slice(n, 2 * n))
     return fit_posterior(base, train, [Trained(base, train, held)], base.parent, method=method, held="drawn")
+
+
+def write_reference(base: Path, *, n=160, seed=5, only: int | None = None) -> Path:
+    """Write the reference summary of a model of 50 px beside it, of one class or all, and return its path."""
+    import numpy as np
+
+    from survey_ml.models.card import Base
+    from survey_ml.models.classifier import load_classifier
+    from survey_ml.models.reference import SUFFIX, make_reference, save_reference
+    from survey_ml.models.shift import describe_images
+    from survey_ml.models.trial import make_images
+
+    classifier = load_classifier(base, "torch")
+    images = make_images(n, 50, seed)
+    labels = classifier.predict(images).probabilities.argmax(axis=1)
+    labels = np.where(np.random.default_rng(0).random(n) < 1 / 6, np.arange(n) % 4, labels)
+    if only is not None:
+        labels = np.full(n, only)
+    sources = describe_images(classifier, images, labels=labels)
+    model = Base(name=classifier.card.name, hash=classifier.hash)
+    made = make_reference(model, sources, classifier.classes, beam=3.0, data="made")
+    path = base.with_suffix(SUFFIX)
+    save_reference(made, path)
+    return path

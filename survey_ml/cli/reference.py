@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 MARK = "<!-- what follows is written by `python -m survey_ml.cli.reference` -->\n"
-STAGES = ("extraction", "forced", "baseline", "morphology", "uncertainty", "noise")
+STAGES = ("extraction", "forced", "baseline", "morphology", "uncertainty", "shift", "noise")
 
 
 def write_reference(path: Path) -> None:

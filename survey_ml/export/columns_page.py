@@ -21,6 +21,8 @@ _ABOUT = {
     "`morph_p_` a class of the model, such as `morph_p_fri`.",
     "uncertainty": "Of the stage `uncertainty`; all but the first three are columns of `sources`. There is "
     "one `unc_p_` a class of the model.",
+    "shift": "Of the stage `shift`, a file of its own with one row a field. There is one column of each "
+    "`shift_share_`, `shift_low_` and `shift_high_` a class of the model.",
     "morphology_features": "Of the stage `morphology`, a file of its own; its vectors are the model's.",
 }
 

@@ -16,6 +16,7 @@ _ABOUT = {
     "forced": "Fluxes measured at given positions",
     "morphology": "Classes of morphology of sources",
     "uncertainty": "Uncertainties of the classes of sources",
+    "shift": "How far the sources of each field are from what the classifier of morphology was made for",
     "morphology_features": "What the classifier of morphology saw of each source",
 }
 

@@ -21,6 +21,7 @@ from survey_ml.learning.shift_features import Scale, make_scale
 from survey_ml.learning.shift_sources import Sources
 from survey_ml.models.card import Base, Number, Part
 from survey_ml.models.format import import_safetensors, write_whole
+from survey_ml.models.registry import list_models
 
 SUFFIX = ".reference"
 """Of the file, which has the name of the model's otherwise."""
@@ -186,6 +187,41 @@ def find_reference(model_path: Path, digest: str) -> Reference | None:
     """
     path = model_path.with_suffix(SUFFIX)
     return read_reference(path, digest) if path.is_file() else None
+
+
+def list_references() -> dict[str, Path]:
+    """Return the summaries that lie beside registered models: file name to path."""
+    found = {one.name: one.path.with_suffix(SUFFIX) for one in list_models() if not one.fault}
+    return {f"{name}{SUFFIX}": path for name, path in found.items() if path.is_file()}
+
+
+def choose_reference(name: str, digest: str, given: Path | None = None) -> Reference:
+    """Return the summary of a model.
+
+    Parameters
+    ----------
+    name, digest : str
+        Of the model, and the SHA-256 of its file.
+    given : Path, optional
+        File of the summary; that beside the registered model of this name otherwise.
+
+    Raises
+    ------
+    ConfigError
+        When there is none.
+    InputError
+        When it is damaged, or another model's.
+    """
+    if given is not None:
+        return read_reference(given, digest)
+    path = next((one.path for one in list_models() if one.name == name and not one.fault), None)
+    found = find_reference(path, digest) if path is not None else None
+    if found is None:
+        raise ConfigError(
+            f"nothing is known of the images that model {name} ({digest[:12]}) was made for",
+            "name the file of its reference summary with `reference`, or take another model",
+        )
+    return found
 
 
 def read_reference(path: str | Path, digest: str = "") -> Reference:

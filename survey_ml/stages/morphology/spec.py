@@ -7,7 +7,7 @@ from survey_ml.stage import Resources, Scope, StageSpec
 
 SPEC = StageSpec(
     name="morphology",
-    version="2",
+    version="3",
     factory="survey_ml.stages.morphology.stage:Morphology",
     reads=(array("image"), table("sources", "source"), table("islands", "island")),
     writes=(table("morphology", "source"), table("morphology_features"), summary("morphology_model")),

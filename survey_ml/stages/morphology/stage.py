@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -210,6 +210,7 @@ class Morphology(Stage):
             "runtime": self.classifier.runtime,
             "temperature": card.temperature,
             "licence": card.licence,
+            "preprocessing": asdict(card.preprocessing),
             "cutouts": self.options.model_dump(include={"cutout_arcsec", "centre", "shown"}),
         }
 
