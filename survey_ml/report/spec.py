@@ -35,6 +35,12 @@ PANELS: tuple[PanelSpec, ...] = (
         850,
         summary="Sources whose class is most uncertain",
     ),
+    PanelSpec(
+        "shift",
+        f"{_HOME}.shift:show_shift",
+        860,
+        summary="How far the sources of each field are from what the model was made for",
+    ),
     PanelSpec("timings", f"{_HOME}.timings:show_timings", 900, summary="Tiles and time by stage"),
     PanelSpec("provenance", f"{_HOME}.provenance:show_provenance", 950, summary="Inputs, versions, citation"),
 )

@@ -45,7 +45,8 @@ class ShiftOptions(Options):
     permutations: int = Setting(200, ge=2, le=10_000)
     """Random deals of both sets that chance is judged by; 1 / alpha at least."""
     alpha: float = Setting(0.01, gt=0.0, lt=1.0)
-    """Level of significance: of fields where nothing differs, this share or less is not green."""
+    """Level of significance of each test: of how images look, of the mix of classes, and of what sources look
+    like in the same mix."""
     seed: int = Setting(0, ge=0)
     """Of the deals, and of the choice of sources in a field of many."""
 
