@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     "--metrics-file", metavar="PATH", help="Write metrics for Prometheus; the same as engine.metrics_file."
 )
 @click.option("--retry-quarantined", is_flag=True, help="Try units again that killed their worker.")
+@click.option(
+    "--strict", is_flag=True, help="Exit code 1 also when the stage shift finds a field red: see the report."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 @json_option
 @debug_option
@@ -45,6 +48,7 @@ def run(
     workers: int | None,
     metrics_file: str | None,
     retry_quarantined: bool,
+    strict: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -52,8 +56,8 @@ def run(
 
     What is done already is not done again, so the same command goes on after an interruption.
 
-    Exit code 0: all well; 1: some fields or tiles were set aside, with reasons; 2: nothing could be begun,
-    or no field came through.
+    Exit code 0: all well; 1: some fields or tiles were set aside, with reasons, or with --strict a field's
+    sources are unlike those that the model was made for; 2: nothing could be begun, or no field came through.
     """
     more = [*settings, *([f"engine.workers={workers}"] if workers else [])]
     if metrics_file:
@@ -66,11 +70,27 @@ def run(
 
         progress = QuietProgress() if quiet or as_json else choose_progress()
         result = run_release(config, only=only, progress=progress, retry_quarantined=retry_quarantined)
-        emit(describe(result))
+        red = find_red(result) if strict and result.exit_code != 2 else {}
+        result.exit_code = max(result.exit_code, 1 if red else 0)
+        emit(describe(result) | ({"red": red} if strict else {}))
     print_set_aside(result.set_aside)
+    for name, cause in red.items():
+        click.echo(
+            f"red: {name}: its sources are unlike those that the model was made for ({cause})", err=True
+        )
     if not (quiet or as_json):
         print_result(result)
     ctx.exit(result.exit_code)
+
+
+def find_red(result: RunResult) -> dict[str, str]:
+    """Return the fields that the stage shift finds red, with the likely cause."""
+    from survey_ml.data.release import Release
+
+    release = Release.open(result.out)
+    commits = release.commits(stage="shift")
+    verdicts = {unit.field: commit.summaries["shift_verdict"] for unit, commit in commits.items()}
+    return {name: one["cause"] for name, one in sorted(verdicts.items()) if one["level"] == "red"}
 
 
 def describe(result: RunResult) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def base(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_verdicts_do_not_depend_on_the_tiling(base):
     tables = []
     for core in (320, 128):
