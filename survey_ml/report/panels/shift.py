@@ -11,14 +11,14 @@ from markupsafe import Markup
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.panels.sky import shorten
-from survey_ml.report.style import BLUE, GREY, ORANGE, RED, make_figure
+from survey_ml.report.style import GREEN, GREY, ORANGE, RED, make_figure
 
 _ROWS = 40
 """Fields that are listed and drawn at most: the loudest."""
 _DISTANCES = 8
 """Fields whose distances are listed."""
 _WORST = {"red": 0, "amber": 1, "green": 2, "unknown": 3}
-_COLOURS = {"red": RED, "amber": ORANGE, "green": BLUE, "unknown": GREY}
+_COLOURS = {"red": RED, "amber": ORANGE, "green": GREEN, "unknown": GREY}
 _INTRO = """<p>Sources of each field beside the images that <b>{{ model }}</b> was made for: {{ data }}
 ({{ n }} {{ 'images that it was not trained on' if held_out else 'images, some of its training' }}). Green:
 nothing found. Amber: the mix of classes or how images look differs, but classes can be told. Red: sources of
