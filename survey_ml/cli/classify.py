@@ -90,7 +90,7 @@ def classify(
 
         raise InputError("no image could be read", "give FITS or PNG images, .npy arrays, or folders of them")
     if not as_json:
-        more = ("entropy", "mutual_information", "set") if uncertainty else ()
+        more = ("calibrated", "entropy", "mutual_information", "set") if uncertainty else ()
         header = ("input", "index", "class", *(f"p({name})" for name in classifier.classes), *more, "flags")
         lines = [
             (
@@ -98,7 +98,7 @@ def classify(
                 row["index"],
                 row["class"],
                 *row["p"].values(),
-                *("|".join(row[key]) if key == "set" else row[key] for key in more),
+                *(_show(row, key) for key in more),
                 " ".join(row["flags"]),
             )
             for row in rows
@@ -106,6 +106,15 @@ def classify(
         click.echo(format_table(header, lines))
         click.echo(f"\n{format_count(len(rows), 'image')} by {classifier.label}")
     ctx.exit(1 if faults else 0)
+
+
+def _show(row: dict[str, Any], key: str) -> Any:
+    """Return what the table shows of a source: of calibrated probabilities that of its class."""
+    if not row["class"]:
+        return ""
+    if key == "calibrated":
+        return row[key][row["class"]]
+    return "|".join(row[key]) or "none" if key == "set" else row[key]
 
 
 def _read(inputs: tuple[str, ...], faults: list[dict[str, str]]) -> Iterator[Cutout]:

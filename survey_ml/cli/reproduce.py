@@ -47,6 +47,8 @@ def reproduce(paper: str, quick: bool, out: str | None, as_json: bool) -> None:
     ]
     click.echo(format_table(("quantity", "ours", "95 %", "n", "seeds", "paper"), lines))
     click.echo(f"\npicture: {found.picture}")
+    if quick:
+        click.echo("this was a quick run: it shows that the experiment runs, and its figures mean no more")
 
 
 def _show_interval(row: Row) -> str:

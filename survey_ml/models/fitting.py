@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -150,28 +151,39 @@ def fit_model(
         date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
     card = card.model_copy(update={"training": held})
-    save_model(path, content, card)
-    metrics: list[Metric] = []
-    if len(valid.labels):
-        logits = load_classifier(path, "torch").predict(prepare_images(valid, card.preprocessing.side)).logits
-        card = card.model_copy(update={"temperature": round(fit_temperature(logits, valid.labels), 4)})
-        save_model(path, content, card)
-        metrics += judge_model(load_classifier(path, "torch"), valid, "validation")
-    if card.is_bayesian and len(valid.labels):
-        said = ", ".join(part for part in (source, "validation images") if part)
-        calibration, known = calibrate_posterior(path, train, [Trained(path, train, valid)], said)
-        card, content = card.model_copy(update={"calibration": calibration}), content | known
-        save_model(path, content, card)
-        metrics += judge_posterior(path, valid, "validation")
-    if test is not None and len(test.labels):
-        metrics += judge_model(load_classifier(path, "torch"), test, "test")
-        metrics += judge_posterior(path, test, "test") if card.is_bayesian else []
+    with tempfile.TemporaryDirectory() as aside:
+        # What is not finished has no place where a model is looked for.
+        unfinished = Path(aside) / path.name
+        card, content, metrics = _finish(unfinished, content, card, train, valid, source)
+        if test is not None and len(test.labels):
+            metrics += judge_model(load_classifier(unfinished, "torch"), test, "test")
+            metrics += judge_posterior(unfinished, test, "test") if card.is_bayesian else []
     save_model(path, content, card.model_copy(update={"metrics": tuple(metrics)}))
     _write(folder / CURVES, _format_curves(curves))
     _write(folder / METRICS, json.dumps([m.model_dump() for m in metrics], indent=1) + "\n")
     for kept in folder.glob(f"{CHECKPOINT}*"):
         kept.unlink()
     return path
+
+
+def _finish(
+    part: Path, content: Any, card: Card, train: LabelledImages, valid: LabelledImages, source: str
+) -> tuple[Card, Any, list[Metric]]:
+    """Find the temperature, and calibrate a posterior, on validation images; the file is left complete."""
+    metrics: list[Metric] = []
+    save_model(part, content, card)
+    if len(valid.labels):
+        logits = load_classifier(part, "torch").predict(prepare_images(valid, card.preprocessing.side)).logits
+        card = card.model_copy(update={"temperature": round(fit_temperature(logits, valid.labels), 4)})
+        save_model(part, content, card)
+        metrics += judge_model(load_classifier(part, "torch"), valid, "validation")
+    if card.is_bayesian and len(valid.labels):
+        said = ", ".join(one for one in (source, "validation images") if one)
+        calibration, known = calibrate_posterior(part, train, [Trained(part, train, valid)], said)
+        card, content = card.model_copy(update={"calibration": calibration}), content | known
+        save_model(part, content, card)
+        metrics += judge_posterior(part, valid, "validation")
+    return card, content, metrics
 
 
 def divide_images(data: LabelledImages, fitting: Fitting) -> tuple[LabelledImages, LabelledImages]:

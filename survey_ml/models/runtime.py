@@ -6,6 +6,7 @@ batches of one size, the last one filled up with empty images, so that the same 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -257,7 +258,7 @@ def convert_network(network: nn.Module, shape: tuple[int, int, int, int]) -> Any
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _use_one_thread():
         # Tracing is deprecated in torch, and is all that the decoder reads; the version of torch is
         # pinned. It also warns of the branch on the image's size, which is fixed here.
         warnings.simplefilter("ignore")
@@ -270,6 +271,19 @@ def convert_network(network: nn.Module, shape: tuple[int, int, int, int]) -> Any
     model.reshape(list(shape))
     model.validate_nodes_and_infer_types()
     return model
+
+
+@contextlib.contextmanager
+def _use_one_thread() -> Iterator[None]:
+    """Let torch have one thread for a while: on busy cores more wait for each other for minutes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def split_images(images: NDArray[np.float32], size: int) -> Iterator[NDArray[np.float32]]:

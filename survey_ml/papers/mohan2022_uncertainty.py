@@ -49,7 +49,7 @@ COLD_SEEDS = 2
 SIDE_SEEDS = 3
 """Of trainings without changed images, and with the term of misspecification."""
 COLD = 0.01
-PAPER_ERROR = "12.8 +- 2.6 %"
+PAPER_ERROR = "0.128 +- 0.026"
 """Monte Carlo error of the network that the paper prunes."""
 
 Say = Callable[[str], None]

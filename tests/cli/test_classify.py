@@ -203,7 +203,9 @@ def test_uncertainty_adds_to_every_row(call, tmp_path):
     shown = call(
         "classify", tmp_path / "stack.npy", "--model", model, "--uncertainty", "--posterior", posterior
     )
-    assert "mutual_information" in shown.out
+    assert "mutual_information" in shown.out and "calibrated" in shown.out
+    alone = call("classify", tmp_path / "stack.npy", "--model", model, "--posterior", posterior)
+    assert alone.code == 2 and "--uncertainty" in alone.err
     refused = call("classify", tmp_path / "stack.npy", "--model", model, "--uncertainty")
     assert refused.code == 2 and "nothing is known of the uncertainty of model trial" in refused.err
 

@@ -19,6 +19,7 @@ from survey_ml.morphology_flags import OF_SOURCE
 from survey_ml.report.context import Context
 from survey_ml.report.panels.morphology import compare_with_labels, read_model, show_morphology
 from survey_ml.report.panels.morphology_gallery import choose_sources, show_morphology_gallery
+from survey_ml.report.panels.uncertainty import show_uncertainty
 from survey_ml.simulation.sky import Recipe, simulate_sky
 from survey_ml.validation.labels import find_doubtful
 
@@ -112,3 +113,12 @@ def test_the_gallery_says_when_the_model_is_another_one(classified, tmp_path):
 def test_there_is_no_panel_without_the_stage(context):
     assert show_morphology(context) is None
     assert show_morphology_gallery(context) is None
+
+
+def test_the_panel_warns_where_sets_hold_fewer_than_promised(classified):
+    """The kinds of this truth are dealt out, so that sets by an untrained model hold few of them."""
+    body = show_uncertainty(classified).body
+    assert "The promise does not hold here" in body and "significantly fewer than 90 %" in body
+    bare = classified.config.model_copy(update={"truth": None})
+    without = show_uncertainty(dataclasses.replace(classified, config=bare)).body
+    assert "The promise does not hold here" not in without and "lies between classes" in without

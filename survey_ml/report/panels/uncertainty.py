@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 _BINS = 8
 _INTRO = """<p>Uncertainties by <b>{{ name }}</b> ({{ method }}, {{ samples }} weight samples), calibrated on
 {{ n }} held-out images: {{ data }}. Sets are made to hold the true class of {{ coverage }} % of sources
-({{ guarantee }}), if the survey's are like these images. A set is empty where no class fits as well as that
-share of held-out images fits its own: then none should be trusted. Duplicates in overlapping fields are
-left out.</p>"""
+({{ guarantee }}), if the survey's are like these images. A set is empty where no class is as probable as
+that share of held-out images found its own: such a source lies between classes or is unlike these images,
+and wants a look. Doubtful are sources whose set is not one class, or whose two likeliest classes are nearly
+as probable; too far from training those whose features are farther out than 99 % of held-out images.
+Duplicates in overlapping fields are left out.</p>"""
+_WARNING = """<p><b>The promise does not hold here.</b> Of sources whose class the truth gives, sets hold that
+of significantly fewer than {{ coverage }} % for {{ names }}: they are not like the held-out images, and
+calibrated probabilities are not to be taken at their word.</p>"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def show_uncertainty(context: Context) -> Panel | None:
                 _count_sets(context, model["classes"], flag),
                 _draw_figures(context, model, known),
                 _list_coverage(model, known),
+                _warn(model, known),
             ]
         ),
     )
@@ -205,6 +211,21 @@ def _list_coverage(model: dict[str, Any], known: _Known | None) -> Markup:
     caption = "Prediction sets that hold the true class"
     header = ("True class", "Held-out images, each by the others", "Sources of this release")
     return make_table(header, rows, numeric=(1, 2), caption=caption)
+
+
+def _warn(model: dict[str, Any], known: _Known | None) -> Markup:
+    """Return a warning when sets of this release hold fewer true classes than promised; else nothing."""
+    if known is None:
+        return Markup("")
+    missed = []
+    for number, name in enumerate(model["classes"]):
+        own = known.labels == number
+        share = measure_share(known.inside[own, number])
+        if share.n and share.high < model["coverage"]:
+            missed.append(name)
+    if not missed:
+        return Markup("")
+    return render(_WARNING, coverage=f"{100 * model['coverage']:g}", names=", ".join(missed))
 
 
 def _write_share(share: Share) -> str:

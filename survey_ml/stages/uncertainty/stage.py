@@ -42,7 +42,8 @@ class UncertaintyOptions(Options):
     samples: int = Setting(100, ge=2, le=10_000)
     """Weight samples of the posterior; one set for all sources of a release."""
     margin: float = Setting(0.2, ge=0.0, le=1.0)
-    """Sources whose two largest mean probabilities differ by less are flagged as doubtful."""
+    """Sources whose two largest mean probabilities differ by less are flagged as doubtful, as are those whose
+    set is not one class."""
     coverage: float = Setting(0.9, gt=0.0, lt=1.0)
     """Share of sources whose prediction set should hold the true class."""
     guarantee: Guarantee = "class-conditional"
