@@ -148,7 +148,7 @@ def describe_priors(
         held = [_mean_error([one], "valid", sets["valid"]) for one in trials]
         rows.append(
             make_row(
-                f"Monte Carlo error on validation, {name} prior", measure_mean(held), n=len(sets["valid"]),
+                f"Monte Carlo error on validation, {name} prior", _mean(held), n=len(sets["valid"]),
                 seeds=len(trials),
             )
         )  # fmt: skip
@@ -156,7 +156,7 @@ def describe_priors(
         errors = [_find_uce(one, sets["Confident"]).value for one in trials]
         n = len(sets["Confident"])
         rows.append(
-            make_row(f"UCE of the entropy, {name} prior: mean", measure_mean(errors), n=n, seeds=len(trials))
+            make_row(f"UCE of the entropy, {name} prior: mean", _mean(errors), n=n, seeds=len(trials))
         )
         one = _find_uce(trials[0], sets["Confident"])
         rows.append(make_row(f"UCE of the entropy, {name} prior: first seed", one, n=n, seeds=1))
@@ -173,7 +173,7 @@ def describe_temperatures(
         held[value] = float(np.mean(each))
         n = len(sets["valid"])
         what = f"Monte Carlo error on validation, T {value:g}"
-        rows.append(make_row(what, measure_mean(each), n=n, seeds=len(each)))
+        rows.append(make_row(what, _mean(each), n=n, seeds=len(each)))
     chosen = min(held, key=lambda value: held[value])
     rows.append(make_row("temperature chosen on validation", Score(chosen, nan, nan, 1), n=1, seeds=1))
     for value in dict.fromkeys((1.0, chosen)):
@@ -222,7 +222,7 @@ def describe_people(trials: list[PosteriorTrial], sets: Mapping[str, LabelledIma
             each = [measure_auroc(one["Confident"], one[name], draws=2).value for one in values]
             said = f"AUROC of the {what}, {name} above Confident"
             rows.append(make_row(f"{said}: first seed", area, n=area.n, seeds=1))
-            rows.append(make_row(f"{said}: mean", measure_mean(each), n=area.n, seeds=len(each)))
+            rows.append(make_row(f"{said}: mean", _mean(each), n=area.n, seeds=len(each)))
     for name in names[:2]:
         first = bootstrap_mean(trials[0].find_errors(name, sets[name].labels))
         rows.append(make_row(f"Monte Carlo error on {name}: first seed", first, n=first.n, seeds=1))
@@ -235,9 +235,13 @@ def _row_of_seeds(
     what: str, trials: list[PosteriorTrial], sets: Mapping[str, LabelledImages], paper: str = ""
 ) -> Row:
     each = [_mean_error([one], "Confident", sets["Confident"]) for one in trials]
-    return make_row(
-        f"{what}: mean", measure_mean(each), n=len(sets["Confident"]), seeds=len(each), paper=paper
-    )
+    return make_row(f"{what}: mean", _mean(each), n=len(sets["Confident"]), seeds=len(each), paper=paper)
+
+
+def _mean(values: list[float]) -> Score:
+    """Return the mean over trainings; its interval ends where shares do."""
+    found = measure_mean(values)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def _mean_error(trials: list[PosteriorTrial], name: str, data: LabelledImages) -> float:
