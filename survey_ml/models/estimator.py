@@ -118,7 +118,7 @@ class Estimator:
             return judge_samples(drawn, embedding, self._held_out, self._standard)
         if images is None:
             raise ValueError(f"{self.name} looks at images")
-        few = self.sample(images, FEW)
+        few = self.sample(images, few=True)
         mean = few.mean(axis=0)
         top = np.sort(mean, axis=1)[:, -2:]
         doubted = (top[:, 1] - top[:, 0] < self._standard.margin) | (few.std(axis=0) > SURE_SPREAD).any(
@@ -132,16 +132,16 @@ class Estimator:
         part = judge_samples(more, np.asarray(embedding)[rows], self._held_out, self._standard)
         return replace_rows(found, rows, part)
 
-    def sample(self, images: NDArray[np.float32], samples: int | None = None) -> NDArray[np.float64]:
+    def sample(self, images: NDArray[np.float32], *, few: bool = False) -> NDArray[np.float64]:
         """Return probabilities (n_samples, n, n_classes) by all weight samples of whole networks.
 
         Parameters
         ----------
         images : (n, side, side) ndarray of float32
-        samples : int, optional
-            The first few of them: ``FEW`` or all.
+        few : bool
+            By the first `FEW` of them only.
         """
-        used = self._networks[:1] if samples == FEW else self._networks
+        used = self._networks[:1] if few else self._networks
         return np.concatenate([self._run(one, images) for one in used])
 
     def _run(self, networks: Samples, images: NDArray[np.float32]) -> NDArray[np.float64]:

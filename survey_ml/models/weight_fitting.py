@@ -187,7 +187,7 @@ def _embed(path: Path, images: LabelledImages) -> NDArray[np.float32]:
 
 
 def sample_model(
-    path: Path, images: LabelledImages, samples: int = SAMPLES, seed: int = 0, runtime: str = "torch"
+    path: Path, images: LabelledImages, samples: int = SAMPLES, seed: int = 0
 ) -> NDArray[np.float64]:
     """Return probabilities (n_samples, n, n_classes) of labelled images by weight samples of a model.
 
@@ -198,7 +198,7 @@ def sample_model(
     tensors, card, _ = read_model(path)
     assert card.posterior is not None
     drawn = draw_networks(tensors, card.posterior, build_network(card), samples, seed)
-    logits = open_samples(drawn, card, runtime).run(prepare_images(images, card.preprocessing.side))
+    logits = open_samples(drawn, card, "torch").run(prepare_images(images, card.preprocessing.side))
     return np.asarray(special.softmax(logits.astype(np.float64), axis=2))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +17,9 @@ from survey_ml.learning.networks import Architecture
 from survey_ml.learning.preprocessing import prepare_images
 from survey_ml.learning.priors import Prior
 from survey_ml.learning.training import Recipe
-from survey_ml.papers.trials import SIDE, Report
+from survey_ml.models.card import Card
+from survey_ml.models.sampling import open_samples
+from survey_ml.papers.trials import SIDE, Report, identify, keep_arrays, keep_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def run_posterior(
     from survey_ml.learning.variational import FreeEnergy, VariationalNetwork
 
     settings = [asdict(architecture), asdict(recipe), asdict(setting), samples]
-    key = _identify(settings, {"train": train, **sets})
+    key = identify(settings, {"train": train, **sets})
     done, checkpoint = folder / f"{name}-{key}.npz", folder / f"{name}-{key}.pt"
     if done.is_file():
         return _read(done)
@@ -120,9 +120,7 @@ def run_posterior(
     state = State(**torch.load(checkpoint, weights_only=True)) if checkpoint.is_file() else None
 
     def keep(now: State) -> None:
-        aside = checkpoint.with_suffix(".tmp")
-        torch.save(vars(now), aside)
-        aside.replace(checkpoint)
+        keep_state(now, checkpoint)
         report(f"{name}: epoch {now.epoch} of {recipe.epochs}, cost {now.history[-1]['loss']:.3f}")
 
     train_network(
@@ -146,13 +144,7 @@ def run_posterior(
     }
     arrays |= {f"mean {key}": value.numpy() for key, value in means.items()}
     arrays |= {f"scale {key}": value.numpy() for key, value in scales.items()}
-    aside = done.with_suffix(".tmp")
-    with aside.open("wb") as stream:
-        np.savez(stream, **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(done)
-    checkpoint.unlink(missing_ok=True)
+    keep_arrays(arrays, done, checkpoint)
     return _read(done)
 
 
@@ -165,29 +157,19 @@ def sample_logits(
     seed: int = 0,
 ) -> NDArray[np.float32]:
     """Return logits (samples, n, n_classes) of images by samples of the weights."""
-    import torch
-    from torch.func import functional_call
-
-    from survey_ml.learning.baselines import make_lenet
     from survey_ml.learning.variational import draw_states
 
-    network = make_lenet(architecture).eval()
-    found = np.empty((samples, len(images.labels), architecture.n_classes), np.float32)
-    with torch.inference_mode():
-        seen = network.stem(torch.from_numpy(prepare_images(images, SIDE))[:, None])
-        network.set_submodule("stem", torch.nn.Identity())
-        for k, weights in enumerate(draw_states(means, scales, samples, seed)):
-            parts = [functional_call(network, weights, (part,))[0] for part in torch.split(seen, 64)]
-            found[k] = torch.cat(parts).numpy()
-    return found
-
-
-def _identify(settings: list[Any], images: Mapping[str, LabelledImages]) -> str:
-    """Return twelve digits that change with anything that the result depends on."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, data in sorted(images.items()):
-        digest.update(name.encode() + np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
-    return digest.hexdigest()[:12]
+    card = Card(
+        name="trial",
+        classes=tuple(f"class_{k}" for k in range(architecture.n_classes)),
+        kind="lenet",
+        architecture=json.loads(json.dumps(asdict(architecture))),
+    )
+    drawn = [
+        {name: value.numpy() for name, value in state.items()}
+        for state in draw_states(means, scales, samples, seed)
+    ]
+    return open_samples(drawn, card, "torch").run(prepare_images(images, SIDE))
 
 
 def _read(path: Path) -> PosteriorTrial:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.networks import Architecture
 from survey_ml.learning.preprocessing import Preprocessing, prepare_images
-from survey_ml.learning.training import Recipe
+from survey_ml.learning.training import Recipe, State
 
 Report = Callable[[str], None]
 SIDE = Preprocessing().side
@@ -72,9 +72,11 @@ def run_trial(
     import torch
 
     from survey_ml.learning.networks import AttentionNetwork
-    from survey_ml.learning.training import State, predict_logits, train_network
+    from survey_ml.learning.training import predict_logits, train_network
 
-    key = _identify(architecture, recipe, train, tests, validation)
+    key = identify(
+        [asdict(architecture), asdict(recipe)], {"train": train, "validation": validation, **tests}
+    )
     done, checkpoint = folder / f"{name}-{key}.npz", folder / f"{name}-{key}.pt"
     if done.is_file():
         return _read(done)
@@ -84,9 +86,7 @@ def run_trial(
     state = State(**torch.load(checkpoint, weights_only=True)) if checkpoint.is_file() else None
 
     def keep(now: State) -> None:
-        aside = checkpoint.with_suffix(".tmp")
-        torch.save(vars(now), aside)
-        aside.replace(checkpoint)
+        keep_state(now, checkpoint)
         last = now.history[-1]
         loss = last.get("val_loss", last["loss"])
         report(f"{name}: epoch {now.epoch} of {recipe.epochs}, loss {loss:.3f}, {last['seconds']:.0f} s")
@@ -101,16 +101,30 @@ def run_trial(
     )
     logits = {what: predict_logits(network, prepare_images(images, SIDE)) for what, images in tests.items()}
     weights = sum(parameter.numel() for parameter in network.parameters())
-    history = np.array(json.dumps(state.history))
-    aside = done.with_suffix(".tmp")
+    arrays: dict[str, Any] = {f"logits {what}": values for what, values in logits.items()}
+    arrays |= {"history": np.array(json.dumps(state.history)), "weights": np.array(weights)}
+    keep_arrays(arrays, done, checkpoint)
+    return _read(done)
+
+
+def keep_state(state: State, path: Path) -> None:
+    """Write where a training stands, whole or not at all."""
+    import torch
+
+    aside = path.with_suffix(".tmp")
+    torch.save(vars(state), aside)
+    aside.replace(path)
+
+
+def keep_arrays(arrays: Mapping[str, Any], path: Path, checkpoint: Path) -> None:
+    """Write what a training gave, whole or not at all, and remove its checkpoint."""
+    aside = path.with_suffix(".tmp")
     with aside.open("wb") as stream:
-        arrays: dict[str, Any] = {f"logits {k}": v for k, v in logits.items()}
-        np.savez(stream, history=history, weights=weights, **arrays)
+        np.savez(stream, **arrays)
         stream.flush()
         os.fsync(stream.fileno())
-    aside.replace(done)
+    aside.replace(path)
     checkpoint.unlink(missing_ok=True)
-    return _read(done)
 
 
 def thin_images(data: LabelledImages, every: int) -> LabelledImages:
@@ -118,18 +132,10 @@ def thin_images(data: LabelledImages, every: int) -> LabelledImages:
     return data.take(np.arange(len(data.labels)) % every == 0)
 
 
-def _identify(
-    architecture: Architecture,
-    recipe: Recipe,
-    train: LabelledImages,
-    tests: Mapping[str, LabelledImages],
-    validation: LabelledImages | None,
-) -> str:
-    """Return twelve digits that change with anything that the result depends on."""
-    digest = hashlib.sha256()
-    digest.update(json.dumps([asdict(architecture), asdict(recipe)], sort_keys=True).encode())
-    parts: dict[str, Any] = {"train": train, "validation": validation, **dict(sorted(tests.items()))}
-    for name, data in parts.items():
+def identify(settings: list[Any], images: Mapping[str, LabelledImages | None]) -> str:
+    """Return twelve digits that change with anything that the result of a training depends on."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, data in sorted(images.items()):
         digest.update(name.encode())
         if data is not None:
             digest.update(np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
