@@ -112,8 +112,11 @@ class Watcher:
 
     def has_ended(self, found: Mapping[str, Any]) -> bool:
         """Tell whether all is done, or a run has ended since the watching began."""
+        from survey_ml.engine.runlog import format_time
+
         ended = found["run"]["ended"] if found["run"] else None
-        return bool(found["complete"]) or (ended is not None and ended >= _stamp(self._began))
+        # As text, and to the millisecond: a run that ended a moment before the watching is not the one watched.
+        return bool(found["complete"]) or (ended is not None and ended >= format_time(self._began))
 
 
 def wait_for_release(path: str, out: str | None, every: float) -> str:
@@ -219,8 +222,3 @@ def _describe_run(run: Mapping[str, Any] | None) -> str:
     if run["ended"]:
         return f"{said}, ended {run['ended']} with exit code {run['exit_code']}"
     return f"{said} on {run['host']}, process {run['pid']}, last heard of {run['heard']}"
-
-
-def _stamp(seconds: float) -> str:
-    """Write a time as the log does, so that they compare as text."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -113,7 +113,7 @@ class RunLog(Watch):
         """Write one record; what is None or empty in ``more`` is left out."""
         host, _, pid = worker.rpartition(":")
         record: dict[str, Any] = {
-            "time": _format_time(time.time() if when is None else when),
+            "time": format_time(time.time() if when is None else when),
             "level": level,
             "logger": logger,
             "message": mask(shorten(message)),
@@ -289,7 +289,7 @@ class _Handler(logging.Handler):
             )
 
 
-def _format_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Write a time as UTC with milliseconds."""
     whole, part = divmod(round(seconds * 1000), 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{part:03d}Z"

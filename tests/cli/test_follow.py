@@ -130,3 +130,9 @@ def test_a_run_that_ends_with_failures_ends_the_watch(call, release, monkeypatch
     call("run", release, "--quiet", "--only", "ingest")
     monkeypatch.setattr(watch_module.time, "sleep", fail_meanwhile)
     assert watch_module.follow_release(str(release.parent / "out"), 0.1, True) == 1
+
+
+def test_a_run_that_ended_a_moment_before_is_not_watched(call, release):
+    call("run", release, "--quiet", "--only", "ingest")
+    watcher = Watcher(str(release.parent / "out"))
+    assert not watcher.has_ended(watcher.look())
