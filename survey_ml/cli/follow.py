@@ -115,7 +115,7 @@ class Watcher:
         from survey_ml.engine.runlog import format_time
 
         ended = found["run"]["ended"] if found["run"] else None
-        # As text, and to the millisecond: a run that ended a moment before the watching is not the one watched.
+        # To the millisecond: a run that ended a moment before the watching is not the one watched.
         return bool(found["complete"]) or (ended is not None and ended >= format_time(self._began))
 
 
