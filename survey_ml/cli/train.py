@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,13 @@ def train() -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
 @click.option("--out", default="trained", show_default=True, metavar="DIR", help="Folder for all of it.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share every batch out among them, with a GPU each under --device cuda; by Ray.",
+)
 @threads_option
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
 @json_option
@@ -60,6 +68,7 @@ def morphology(
     seed: int | None,
     out: str,
     device: str,
+    workers: int,
     threads: int,
     quiet: bool,
     as_json: bool,
@@ -79,8 +88,11 @@ def morphology(
 
         given = {"model": model, "name": name, "seed": seed}
         fitting = _read_fitting(config, {key: value for key, value in given.items() if value is not None})
-        if device.startswith("cuda") and not torch.cuda.is_available():
+        # With several workers the GPUs are the cluster's.
+        if device.startswith("cuda") and workers == 1 and not torch.cuda.is_available():
             raise ConfigError(f"there is no device {device} here", "leave --device out to train on the CPU")
+        if workers > 1 and fitting.model == "forest":
+            raise ConfigError("a forest is grown in one process", "leave --workers out")
         torch.set_num_threads(threads)
         images = read_labelled(data, subset)
         held = images.take(images.split == "test")
@@ -96,6 +108,7 @@ def morphology(
                 source=" ".join(part for part in (data, subset) if part),
                 device=device,
                 progress=report,
+                trainer=_make_trainer(workers, device) if workers > 1 else None,
             )
         _, card, digest = read_model(path)
         emit({"model": path, "hash": digest, "metrics": [metric.model_dump() for metric in card.metrics]})
@@ -108,6 +121,14 @@ def morphology(
     ]  # fmt: skip
     click.echo(format_table(("images", "quantity", "value", "95 %", "n"), rows))
     click.echo(f"\n{path}\nsurvey-ml models show {path}\nsurvey-ml classify IMAGES --model {path}")
+
+
+def _make_trainer(workers: int, device: str) -> Any:
+    """Return what trains a network in several processes."""
+    from survey_ml.engine.team import run_team
+    from survey_ml.models.team_training import TeamTraining
+
+    return TeamTraining(partial(run_team, workers=workers, gpus=device.startswith("cuda")))
 
 
 @train.command()

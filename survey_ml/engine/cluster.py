@@ -1,4 +1,4 @@
-"""Start a local Ray, or attach to one that runs; the only file beside `pool` that imports ray."""
+"""Start a local Ray, or attach to one that runs; with `pool` and `team` the only files that import ray."""
 
 from __future__ import annotations
 

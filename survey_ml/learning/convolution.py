@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from survey_ml.learning.groups import Group, make_basis
+from survey_ml.learning.team import Team
 
 NORM_FLOOR = 1e-5
 """Added to a variance before it is divided by."""
@@ -198,12 +199,17 @@ class FeatureStandard(nn.Module):
         self.register_buffer("variance", torch.ones(width))
         self.share = 0.1
         """What one batch counts for in the fixed numbers."""
+        self.team = Team()
+        """Whose parts make up the batch."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise (n, width)."""
-        return functional.batch_norm(
-            x, self.mean, self.variance, self.scale, self.offset, self.training, self.share
-        )
+        shared = self.training and self.team.size > 1
+        done = functional.batch_norm(
+            self.team.gather(x) if shared else x,
+            self.mean, self.variance, self.scale, self.offset, self.training, self.share,
+        )  # fmt: skip
+        return done[self.team.rank * len(x) : (self.team.rank + 1) * len(x)] if shared else done
 
 
 class GroupMaximum(nn.Module):

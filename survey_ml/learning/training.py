@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from survey_ml.errors import SurveyMLError
+from survey_ml.errors import ConfigError, SurveyMLError
 from survey_ml.learning.augmentation import augment_images
 from survey_ml.learning.convolution import FeatureStandard
+from survey_ml.learning.observation import Observation, observe_images
+from survey_ml.learning.team import Team
 
 SETTLING = 256
 """Images that the standardisation of features is measured on after each epoch."""
+UNCHANGED = Observation()
+ALONE = Team()
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Recipe:
         Of the first weights, the order of images and their changes.
     mixed : bool
         Compute in bfloat16 on a GPU. Most CPUs can only imitate that, ten times slower.
+    observation : Observation
+        Other surveys that a share of the training images are made to look like.
     """
 
     epochs: int = 60
@@ -66,6 +72,7 @@ class Recipe:
     shift: float = 2.0
     seed: int = 0
     mixed: bool = True
+    observation: Observation = UNCHANGED
 
 
 @dataclass
@@ -107,6 +114,7 @@ def train_network(
     device: str = "cpu",
     state: State | None = None,
     report: Callable[[State], None] | None = None,
+    team: Team = ALONE,
 ) -> State:
     """Train a network in place and load the best weights into it.
 
@@ -128,6 +136,9 @@ def train_network(
         Of an interrupted training with the same arguments.
     report : callable
         Called after every epoch, to show or keep the state.
+    team : Team
+        Of the processes that train together, each called with the same arguments. They share every batch
+        out among them; an incomplete last one loses the few images that do not divide.
 
     Returns
     -------
@@ -137,14 +148,22 @@ def train_network(
     Raises
     ------
     SurveyMLError
-        When the loss is no longer a number, or there is nothing to train on.
+        When the loss is no longer a number, there is nothing to train on, or batches cannot be shared out.
     """
     images, labels = _to_tensors(train)
+    if recipe.batch_size % team.size:
+        raise ConfigError(
+            f"batches of {recipe.batch_size} images cannot be shared out among {team.size} workers",
+            "give a batch_size that they divide",
+        )
     if len(labels) < 2:
         raise SurveyMLError(f"{len(labels)} images are too few to train on", "give at least two")
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, FeatureStandard):
+            module.team = team
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -153,6 +172,10 @@ def train_network(
     n_steps = recipe.epochs * n_batches
     generator = torch.Generator().manual_seed(recipe.seed)
     settling = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed))[:SETTLING]
+    shown = images[settling]
+    if recipe.observation.share:
+        # Standardised by what the weights were fitted to.
+        shown = observe_images(shown, torch.Generator().manual_seed(recipe.seed), recipe.observation)
     chooses = validation is not None and objective is None
     if objective is None:
         objective = _CrossEntropy(_weigh_classes(labels, network, recipe).to(device), recipe.smoothing)
@@ -168,15 +191,19 @@ def train_network(
         began, total = time.perf_counter(), 0.0
         network.train()
         order = torch.randperm(len(labels), generator=generator)
-        torch.manual_seed(recipe.seed * 1_000_003 + state.epoch)  # of dropout
+        # Of dropout, which each process has its own of.
+        torch.manual_seed(recipe.seed * 1_000_003 + state.epoch + 1009 * team.rank)
         for number, batch in enumerate(torch.split(order, recipe.batch_size)):
+            batch = batch[: len(batch) // team.size * team.size]
             if len(batch) < 2:  # one image alone has no spread
                 continue
             step = state.epoch * n_batches + number
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * _follow_cycle(step / n_steps)
             x = augment_images(images[batch], generator, scales=recipe.scales, shift=recipe.shift)
-            x, y = x.to(device), labels[batch].to(device)
+            if recipe.observation.share:
+                x = observe_images(x, generator, recipe.observation)
+            x, y = team.divide(x).to(device), team.divide(labels[batch]).to(device)
             with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed):
                 loss = objective(network, x, y, step / n_steps)
             if not torch.isfinite(loss):
@@ -186,16 +213,19 @@ def train_network(
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            team.average_gradients(network)
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             _follow(averaged, network, min(recipe.average, (1.0 + step) / (10.0 + step)))
             total += float(loss.detach()) * len(batch)
-        _settle(averaged, images[settling], device)
+        _settle(averaged, shown, device)
         state.epoch += 1
-        entry = {"epoch": float(state.epoch), "loss": total / len(labels)}
+        entry = {"epoch": float(state.epoch), "loss": team.average(total) / len(labels)}
         if validation is not None:
             logits = predict_logits(averaged, validation[0], device=device)
-            entry |= _judge(logits, validation[1])
+            # Averaged, so that all find the same epoch the best, to the last bit.
+            judged = _judge(logits, validation[1])
+            entry |= {name: team.average(value) for name, value in judged.items()}
         entry["seconds"] = time.perf_counter() - began
         state.history.append(entry)
         if not chooses or entry["val_loss"] <= min(e["val_loss"] for e in state.history):

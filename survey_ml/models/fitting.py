@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from survey_ml.learning.networks import Architecture
     from survey_ml.learning.training import Recipe, State
 
+Trainer = Callable[..., "State"]
+"""Called as ``train_network`` is."""
 Kind = Literal["attention-gate", "equivariant", "cnn", "lenet", "forest"]
 CHECKPOINT = "checkpoint.pt"
 CURVES = "curves.csv"
@@ -94,6 +96,7 @@ def fit_model(
     source: str = "",
     device: str = "cpu",
     progress: Callable[[dict[str, float], int], None] | None = None,
+    trainer: Trainer | None = None,
 ) -> Path:
     """Train a model, or go on with an interrupted training in the same folder.
 
@@ -113,6 +116,8 @@ def fit_model(
         ``cpu`` or ``cuda``.
     progress : callable
         Called with the last line of the curves and the number of epochs.
+    trainer : callable
+        Trains a network as ``survey_ml.learning.training.train_network`` does, which it is unless given.
 
     Returns
     -------
@@ -137,7 +142,7 @@ def fit_model(
                     f"no {what} images of {', '.join(empty)}", "add some, or leave the class out"
                 )
     path = folder / f"{fitting.name}.safetensors"
-    card, content, curves = _fit(train, valid, fitting, folder, device, progress)
+    card, content, curves = _fit(train, valid, fitting, folder, device, progress, trainer)
     held = Training(
         data=source,
         split=describe_split(data, fitting),
@@ -241,6 +246,16 @@ def judge_model(classifier: Classifier, data: LabelledImages, what: str) -> list
     return [*metrics, Metric(quantity="wrong", value=wrong, n=n, data=what)]
 
 
+def make_recipe(fitting: Fitting) -> Recipe:
+    """Return how a network is trained; TypeError for a setting that there is not."""
+    from survey_ml.learning.observation import Observation
+    from survey_ml.learning.training import Recipe
+
+    given = dict(fitting.recipe)
+    observation = given.pop("observation", {})
+    return Recipe(seed=fitting.seed, observation=Observation(**observation), **given)
+
+
 def _fit(
     train: LabelledImages,
     valid: LabelledImages,
@@ -248,6 +263,7 @@ def _fit(
     folder: Path,
     device: str,
     progress: Callable[[dict[str, float], int], None] | None,
+    trainer: Trainer | None,
 ) -> tuple[Card, Any, list[dict[str, float]]]:
     about = {
         "name": fitting.name,
@@ -261,7 +277,7 @@ def _fit(
         if fitting.posterior is not None:
             raise ConfigError("a forest has no posterior over weights", "leave posterior out")
         return *_fit_forest(train, fitting, about), []
-    return _fit_network(train, valid, fitting, folder, device, progress, about)
+    return _fit_network(train, valid, fitting, folder, device, progress, trainer, about)
 
 
 def _fit_forest(train: LabelledImages, fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Forest]:
@@ -285,16 +301,16 @@ def _fit_network(
     folder: Path,
     device: str,
     progress: Callable[[dict[str, float], int], None] | None,
+    trainer: Trainer | None,
     about: dict[str, Any],
 ) -> tuple[Card, Any, list[dict[str, float]]]:
     from survey_ml.learning.networks import Architecture
-    from survey_ml.learning.training import Recipe
 
     group = fitting.group if fitting.model == "equivariant" else "C1"
     settings = {"n_classes": len(train.classes), "group": group, **fitting.architecture}
     try:
         architecture = Architecture(**settings)
-        recipe = Recipe(seed=fitting.seed, **fitting.recipe)
+        recipe = make_recipe(fitting)
     except TypeError as error:
         raise ConfigError(f"a setting of the training is unknown: {error}", "see docs/models.md") from None
     posterior = fitting.posterior
@@ -314,7 +330,16 @@ def _fit_network(
         checkpoint = folder / (f"{CHECKPOINT}.{member}" if member else CHECKPOINT)
         own = replace(recipe, seed=recipe.seed + 1000 * member)
         network, done = _train(
-            card, architecture, own, (train, valid), posterior, checkpoint, identity, device, progress
+            card,
+            architecture,
+            own,
+            (train, valid),
+            posterior,
+            checkpoint,
+            identity,
+            device,
+            progress,
+            trainer,
         )
         networks.append(network)
         curves += done.history
@@ -331,6 +356,7 @@ def _train(
     identity: str,
     device: str,
     progress: Callable[[dict[str, float], int], None] | None,
+    trainer: Trainer | None,
 ) -> tuple[nn.Module, State]:
     """Train one network, or go on with it."""
     import torch
@@ -351,7 +377,7 @@ def _train(
         if progress is not None:
             progress(now.history[-1], recipe.epochs)
 
-    done = train_network(
+    done = (trainer or train_network)(
         network,
         (prepare_images(train, card.preprocessing.side), train.labels),
         recipe,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from survey_ml.cli import main
+from survey_ml.data.labelled.product import write_cutout_file
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
 from survey_ml.models.classifier import load_classifier
@@ -121,6 +122,8 @@ def test_a_class_without_images_is_named(tmp_path):
     [
         ({"architecture": {"depth": 3}}, "unknown"),
         ({"recipe": {"epoch": 3}}, "unknown"),
+        ({"recipe": {"observation": {"beam": 3}}}, "unknown"),
+        ({"recipe": {"observation": {"share": 3}}}, "share is 3"),
         ({"group": "E2"}, "no group"),
         ({"architecture": {"side": 50}}, "halved"),
     ],
@@ -131,8 +134,6 @@ def test_wrong_settings_are_said_before_anything_is_trained(settings, message, t
 
 
 def test_the_command_trains_on_a_folder_and_names_what_is_wrong(tmp_path, capsys):
-    from survey_ml.data.labelled.product import write_cutout_file
-
     data = draw_sources(40, 1)
     names = np.array(data.classes)[data.labels]
     source = tmp_path / "mine.npz"
@@ -164,3 +165,30 @@ def test_the_command_trains_on_a_folder_and_names_what_is_wrong(tmp_path, capsys
         main(given)
     assert ended.value.code == 2
     assert "modell" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_workers_train_what_one_does(tmp_path):
+    """Batches of eight are shared out; what one process would have learnt is learnt."""
+    data = draw_sources(44, 1)
+    fitting = make_fitting(
+        architecture={**SMALL, "dropout": 0.0}, recipe={"epochs": 3, "batch_size": 8, "learning_rate": 2e-3}
+    )
+    names = np.array(data.classes)[data.labels]
+    source, config = tmp_path / "mine.npz", tmp_path / "train.yaml"
+    write_cutout_file(source, data.images, data.names, data.ra, data.dec, np.full(44, 1.8), names)
+    config.write_text(fitting.model_dump_json())
+    common = ["train", "morphology", "--data", str(source), "--config", str(config), "--quiet"]
+    for workers in "12":
+        with pytest.raises(SystemExit) as ended:
+            main([*common, "--out", str(tmp_path / workers), "--workers", workers])
+        assert ended.value.code == 0
+    one, two = (load_classifier(tmp_path / workers / "trial.safetensors", "torch") for workers in "12")
+    images = draw_sources(20, 5).images.astype(np.float32) / 255.0
+    images = np.pad(images, ((0, 0), (63, 63), (63, 63)))
+    np.testing.assert_allclose(
+        two.predict(images).probabilities, one.predict(images).probabilities, atol=5e-3
+    )
+    curves = [(tmp_path / workers / "curves.csv").read_text().splitlines() for workers in "12"]
+    assert len(curves[1]) == len(curves[0]) == 4
+    assert not list((tmp_path / "2").glob("checkpoint*"))
