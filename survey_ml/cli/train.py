@@ -44,6 +44,19 @@ def train() -> None:
 )
 @click.option("--name", help="Name of the model: lower-case letters, digits and hyphens.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
+@click.option(
+    "--semi-supervised",
+    "unlabelled",
+    metavar="UNLABELLED",
+    help="Learn from these images as well, whose labels are not looked at: what --data takes, or a .npy "
+    "array or a folder of cutouts.",
+)
+@click.option(
+    "--pool-model",
+    metavar="NAME|PATH",
+    help="Model that tells whether UNLABELLED are like the labelled images: one of their classes.",
+)
+@click.option("--pool-anyway", is_flag=True, help="Learn from UNLABELLED even where that is not safe.")
 @click.option("--out", default="trained", show_default=True, metavar="DIR", help="Folder for all of it.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
 @threads_option
@@ -58,6 +71,9 @@ def morphology(
     model: str | None,
     name: str | None,
     seed: int | None,
+    unlabelled: str | None,
+    pool_model: str | None,
+    pool_anyway: bool,
     out: str,
     device: str,
     threads: int,
@@ -68,10 +84,15 @@ def morphology(
 
     The same command goes on with a training that was interrupted. Test images are looked at once,
     after everything is chosen.
+
+    With --semi-supervised unlabelled images are learnt from by FixMatch. Those within 30 arcsec of validation
+    or test images are left out. If the others are not like the labelled ones, as `survey-ml shift pool`
+    tells, nothing is trained unless --pool-anyway is given.
     """
     with json_output(as_json) as emit:
         import torch
 
+        from survey_ml.cli.train_pool import open_pool
         from survey_ml.data.labelled.reading import read_labelled
         from survey_ml.errors import ConfigError
         from survey_ml.models.fitting import fit_model
@@ -87,12 +108,16 @@ def morphology(
         images = images.take(images.split != "test")
         if test is not None:
             held = read_labelled(test, classes=images.classes)
+        pool = None
+        if unlabelled is not None:
+            pool = open_pool(unlabelled, pool_model, images, held, fitting, anyway=pool_anyway)
         with _progress(quiet or as_json) as report:
             path = fit_model(
                 images,
                 fitting,
                 Path(out),
                 test=held,
+                pool=pool,
                 source=" ".join(part for part in (data, subset) if part),
                 device=device,
                 progress=report,
