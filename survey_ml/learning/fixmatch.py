@@ -151,8 +151,8 @@ def train_fixmatch(
             "too few to train on", "give at least two labelled images, and one without label",
         )  # fmt: skip
     network.to(device)
-    with _seeing_blocks(network) as shrink:
-        return _Course(network, train, pool, recipe, device, shrink).run(state, validation, report)
+    with _seeing_blocks(network) as blocks:
+        return _Course(network, train, pool, recipe, device, blocks).run(state, validation, report)
 
 
 class _Course:
@@ -165,15 +165,14 @@ class _Course:
         pool: Unlabelled | None,
         recipe: FixMatchRecipe,
         device: str,
-        shrink: Callable[[Tensor], Tensor],
+        blocks: _Blocks,
     ) -> None:
-        self.network, self.recipe, self.device, self.shrink = network, recipe, device, shrink
+        self.network, self.recipe, self.device, self.blocks = network, recipe, device, blocks
         images, self.labels = to_tensors(train)
-        self.images, before = shrink(images), images.shape[-1]
-        self.pool = None if pool is None else shrink(torch.from_numpy(pool.images)[:, None].float())
+        self.images = blocks.prepare(images)
+        self.pool = None if pool is None else blocks.prepare(torch.from_numpy(pool.images)[:, None].float())
         self.truth = None if pool is None or pool.truth is None else torch.from_numpy(pool.truth)
         architecture: Any = getattr(network, "architecture")  # noqa: B009 (the checker knows no such attribute)
-        self.block = int(architecture.reduce) if self.images.shape[-1] < before else 1
         self.averaged = copy.deepcopy(network).eval()
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -203,8 +202,9 @@ class _Course:
         lowest = ""
         if validation is not None and recipe.choose != "last":
             lowest = "val_loss" if recipe.choose == "loss" else "val_error"
-            images = self.shrink(torch.from_numpy(np.ascontiguousarray(validation[0], np.float32))[:, None])
-            validation = np.asarray(images[:, 0].numpy()), validation[1]
+        if validation is not None:
+            seen = self.blocks.finish(self.blocks.prepare(to_tensors(validation)[0]))
+            validation = np.asarray(seen[:, 0].numpy()), validation[1]
         settling = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(recipe.seed))
         patience = recipe.patience if lowest and recipe.patience else recipe.epochs
         # Also asked before the first epoch: what is gone on from may have ended.
@@ -212,7 +212,8 @@ class _Course:
             began = time.perf_counter()
             entry = {"epoch": float(state.epoch + 1), **self._run_epoch(state.epoch)}
             _copy_running_means(self.averaged, self.network)
-            settle_standards(self.averaged, self.images[settling[:SETTLING]], self.device)
+            settled = self.blocks.finish(self.images[settling[:SETTLING]])
+            settle_standards(self.averaged, settled, self.device)
             if validation is not None:
                 entry |= judge_logits(
                     predict_logits(self.averaged, validation[0], device=self.device), validation[1]
@@ -268,7 +269,7 @@ class _Course:
                 weak,
                 self.unlabelled,
                 operations=recipe.operations,
-                beam=recipe.beam / self.block,
+                beam=recipe.beam / self.blocks.block,
                 noise=recipe.noise,
             )
             strong = crop_circle(strong) if recipe.crop else strong
@@ -298,7 +299,7 @@ class _Course:
     def _change(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Turn and reflect images at random: what is called a weak change."""
         changed = augment_images(images, generator, scales=(1.0, 1.0), shift=0.0)
-        return crop_circle(changed) if self.recipe.crop else changed
+        return self.blocks.finish(crop_circle(changed) if self.recipe.crop else changed)
 
     @torch.no_grad()
     def _predict(self, weak: Tensor) -> Tensor:
@@ -329,31 +330,48 @@ class _Course:
         self.mean = tensors["mean"]
 
 
-@contextmanager
-def _seeing_blocks(network: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Let a network that averages blocks of pixels look at images whose blocks were averaged beforehand.
+@dataclass(frozen=True)
+class _Blocks:
+    """How images get to the pixels that a network looks at, whose blocks it need not average any more.
 
-    Every step is then over so many fewer pixels, also that of changing images. What is given shrinks images
-    (n, 1, y, x), of which the middle of the network's side is where it would be.
+    Every step is then over so many fewer pixels. Some of the averaging is left for after images are turned:
+    turning smooths by about a pixel, and what is only ever seen smoothed is not known as it is.
     """
-    stem: Any = getattr(network, "stem")  # noqa: B009 (the checker knows no such attribute)
-    side, block = stem.side, stem.reduce
-    if block == 1:
-        yield lambda images: images
-        return
 
-    def shrink(images: Tensor) -> Tensor:
+    side: int
+    block: int
+
+    @property
+    def last(self) -> int:
+        """Blocks that are averaged after images are turned: the least number that divides all."""
+        return next((k for k in range(2, self.block + 1) if self.block % k == 0), 1)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Cut or pad images (n, 1, y, x) about the network's middle, and average the first blocks."""
+        if self.block == 1:
+            return images
         places = []
         for length in images.shape[2:]:
             # As the stem cuts and pads, and whole blocks beyond that as far as there are any.
-            more = max(0, (length - side) // (2 * block)) * block
-            low = (side - length) // 2 + more
-            places += [low, side + 2 * more - length - low]
-        return functional.avg_pool2d(functional.pad(images, (*places[2:], *places[:2])), block)
+            more = max(0, (length - self.side) // (2 * self.block)) * self.block
+            low = (self.side - length) // 2 + more
+            places += [low, self.side + 2 * more - length - low]
+        cut = functional.pad(images, (*places[2:], *places[:2]))
+        return functional.avg_pool2d(cut, self.block // self.last) if self.block > self.last else cut
 
+    def finish(self, images: Tensor) -> Tensor:
+        """Average the last blocks."""
+        return functional.avg_pool2d(images, self.last) if self.last > 1 else images
+
+
+@contextmanager
+def _seeing_blocks(network: nn.Module) -> Iterator[_Blocks]:
+    """Let a network that averages blocks of pixels look at images whose blocks were averaged beforehand."""
+    stem: Any = getattr(network, "stem")  # noqa: B009 (the checker knows no such attribute)
+    side, block = stem.side, stem.reduce
     stem.side, stem.reduce = side // block, 1
     try:
-        yield shrink
+        yield _Blocks(side, block)
     finally:
         stem.side, stem.reduce = side, block
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from survey_ml.errors import ConfigError, SurveyMLError
 from survey_ml.learning.baselines import make_lenet
@@ -140,14 +141,14 @@ def test_averaging_blocks_beforehand_is_what_the_network_does():
     network = make_network().eval()
     with torch.no_grad():
         plain = network(images)[0]
-        with _seeing_blocks(network) as shrink:
-            small = shrink(images)
-            assert small.shape[2:] == (24, 24)
+        with _seeing_blocks(network) as blocks:
+            small = blocks.finish(blocks.prepare(images))
+            assert blocks.prepare(images).shape[2:] == (48, 48) and small.shape[2:] == (24, 24)
             assert torch.allclose(network(small)[0], plain, atol=1e-6)
         assert torch.equal(network(images)[0], plain)
         # Images smaller than the network's side are padded alike.
-        with _seeing_blocks(network) as shrink:
-            less = network(shrink(images[:, :, :20, :21]))[0]
+        with _seeing_blocks(network) as blocks:
+            less = network(blocks.finish(blocks.prepare(images[:, :, :20, :21])))[0]
         assert torch.allclose(less, network(images[:, :, :20, :21])[0], atol=1e-6)
 
 
@@ -184,8 +185,8 @@ def draw_blobs(n, seed, side=32):
     labels = (np.arange(n) % 2).astype(np.int64)
     y, x = np.mgrid[:side, :side] - 0.5 * (side - 1)
     width = np.where(labels == 1, 5.0, 2.5) * rng.uniform(0.9, 1.1, n)
-    images = np.exp(-0.5 * (x**2 + y**2) / width[:, None, None] ** 2)
-    images = images * rng.uniform(0.3, 1.0, n)[:, None, None] + 0.3 * rng.normal(size=images.shape)
+    noise = gaussian_filter(rng.normal(size=(n, side, side)), (0.0, 1.5, 1.5))
+    images = 0.6 * np.exp(-0.5 * (x**2 + y**2) / width[:, None, None] ** 2) + 0.25 * noise / noise.std()
     return np.clip(images, 0.0, 1.0).astype(np.float32), labels
 
 
@@ -197,7 +198,7 @@ def test_with_four_labels_a_pool_helps():
     for seed in (0, 1, 2):
         right = []
         for pool in (None, Unlabelled(*draw_blobs(200, 5))):
-            network = make_network(seed, replace(LENET, mean=0.15))
+            network = make_network(seed, replace(LENET, mean=0.2))
             train_fixmatch(network, draw_blobs(4, 20 + seed), pool, replace(recipe, seed=seed))
             right.append(float((predict_logits(network, images).argmax(1) == labels).mean()))
         shares.append(right)
