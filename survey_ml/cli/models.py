@@ -292,6 +292,10 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
         ("temperature", f"{card.temperature:g}" if card.base is None else ""),
         *_describe_posterior(card),
         ("trained on", f"{training.data} ({training.n} images)" if training.data else ""),
+        (
+            "and without labels",
+            f"{training.unlabelled} ({training.n_unlabelled} images)" if training.unlabelled else "",
+        ),
         ("split", training.split),
         ("seeds", ", ".join(map(str, training.seeds))),
         ("recipe", ", ".join(f"{key} {_shorten(value)}" for key, value in training.recipe.items())),

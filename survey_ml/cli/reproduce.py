@@ -18,6 +18,7 @@ PAPERS = {
     "bowles2020": "survey_ml.papers.bowles2020_attention",
     "bowles2021": "survey_ml.papers.bowles2021_equivariance",
     "mohan2022": "survey_ml.papers.mohan2022_uncertainty",
+    "slijepcevic2022": "survey_ml.papers.slijepcevic2022_shift",
 }
 """Paper to the module that runs its headline experiment."""
 

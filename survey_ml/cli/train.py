@@ -45,6 +45,19 @@ def train() -> None:
 )
 @click.option("--name", help="Name of the model: lower-case letters, digits and hyphens.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of everything random.")
+@click.option(
+    "--semi-supervised",
+    "unlabelled",
+    metavar="UNLABELLED",
+    help="Learn from these images as well, whose labels are not looked at: what --data takes, or a .npy "
+    "array or a folder of cutouts.",
+)
+@click.option(
+    "--pool-model",
+    metavar="NAME|PATH",
+    help="Model that tells whether UNLABELLED are like the labelled images: one of their classes.",
+)
+@click.option("--pool-anyway", is_flag=True, help="Learn from UNLABELLED even where that is not safe.")
 @click.option("--out", default="trained", show_default=True, metavar="DIR", help="Folder for all of it.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
 @click.option(
@@ -66,6 +79,9 @@ def morphology(
     model: str | None,
     name: str | None,
     seed: int | None,
+    unlabelled: str | None,
+    pool_model: str | None,
+    pool_anyway: bool,
     out: str,
     device: str,
     workers: int,
@@ -77,10 +93,15 @@ def morphology(
 
     The same command goes on with a training that was interrupted. Test images are looked at once,
     after everything is chosen.
+
+    With --semi-supervised unlabelled images are learnt from by FixMatch. Those within 30 arcsec of validation
+    or test images are left out. If the others are not like the labelled ones, as `survey-ml shift pool`
+    tells, nothing is trained unless --pool-anyway is given.
     """
     with json_output(as_json) as emit:
         import torch
 
+        from survey_ml.cli.train_pool import open_pool
         from survey_ml.data.labelled.reading import read_labelled
         from survey_ml.errors import ConfigError
         from survey_ml.models.fitting import fit_model
@@ -91,20 +112,25 @@ def morphology(
         # With several workers the GPUs are the cluster's.
         if device.startswith("cuda") and workers == 1 and not torch.cuda.is_available():
             raise ConfigError(f"there is no device {device} here", "leave --device out to train on the CPU")
-        if workers > 1 and fitting.model == "forest":
-            raise ConfigError("a forest is grown in one process", "leave --workers out")
+        if workers > 1 and (fitting.model == "forest" or unlabelled is not None):
+            what = "a forest is grown" if fitting.model == "forest" else "unlabelled images are learnt from"
+            raise ConfigError(f"{what} in one process", "leave --workers out")
         torch.set_num_threads(threads)
         images = read_labelled(data, subset)
         held = images.take(images.split == "test")
         images = images.take(images.split != "test")
         if test is not None:
             held = read_labelled(test, classes=images.classes)
+        pool = None
+        if unlabelled is not None:
+            pool = open_pool(unlabelled, pool_model, images, held, fitting, anyway=pool_anyway)
         with _progress(quiet or as_json) as report:
             path = fit_model(
                 images,
                 fitting,
                 Path(out),
                 test=held,
+                pool=pool,
                 source=" ".join(part for part in (data, subset) if part),
                 device=device,
                 progress=report,

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from survey_ml.errors import ConfigError
+from survey_ml.learning.preparation import FWHM
 
 CLIP = 3.0
 """Times the noise below which an image counts as empty sky, as in the training images themselves."""
-_FWHM = math.sqrt(8.0 * math.log(2.0))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def smooth_images(images: Tensor, width: Tensor) -> Tensor:
         Of the same shape and sum, but for what leaves the image.
     """
     sides = images.shape[-2:]
-    sigma = width / _FWHM
+    sigma = width / FWHM
     # Beyond four sigma a Gaussian is below 4e-4 of its peak.
     margin = math.ceil(4.0 * float(sigma.max()))
     padded = [side + margin for side in sides]

@@ -150,7 +150,7 @@ def train_network(
     SurveyMLError
         When the loss is no longer a number, there is nothing to train on, or batches cannot be shared out.
     """
-    images, labels = _to_tensors(train)
+    images, labels = to_tensors(train)
     if recipe.batch_size % team.size:
         raise ConfigError(
             f"batches of {recipe.batch_size} images cannot be shared out among {team.size} workers",
@@ -216,21 +216,16 @@ def train_network(
             team.average_gradients(network)
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-            _follow(averaged, network, min(recipe.average, (1.0 + step) / (10.0 + step)))
+            follow_weights(averaged, network, recipe.average, step)
             total += float(loss.detach()) * len(batch)
-        _settle(averaged, shown, device)
-        state.epoch += 1
-        entry = {"epoch": float(state.epoch), "loss": team.average(total) / len(labels)}
+        settle_standards(averaged, shown, device)
+        entry = {"epoch": float(state.epoch + 1), "loss": team.average(total) / len(labels)}
         if validation is not None:
-            logits = predict_logits(averaged, validation[0], device=device)
+            judged = judge_logits(predict_logits(averaged, validation[0], device=device), validation[1])
             # Averaged, so that all find the same epoch the best, to the last bit.
-            judged = _judge(logits, validation[1])
             entry |= {name: team.average(value) for name, value in judged.items()}
         entry["seconds"] = time.perf_counter() - began
-        state.history.append(entry)
-        if not chooses or entry["val_loss"] <= min(e["val_loss"] for e in state.history):
-            state.best = {name: value.cpu().clone() for name, value in averaged.state_dict().items()}
-            state.best_epoch = state.epoch
+        close_epoch(state, entry, averaged, lowest="val_loss" if chooses else "")
         state.tensors = {
             "network": network.state_dict(),
             "averaged": averaged.state_dict(),
@@ -269,7 +264,8 @@ def predict_logits(
     return np.asarray(torch.cat(found).numpy())
 
 
-def _to_tensors(data: Images) -> tuple[Tensor, Tensor]:
+def to_tensors(data: Images) -> tuple[Tensor, Tensor]:
+    """Return images (n, 1, y, x) in float32, and labels (n,)."""
     images, labels = data
     return torch.from_numpy(np.ascontiguousarray(images, np.float32))[:, None], torch.from_numpy(labels)
 
@@ -281,13 +277,36 @@ def _follow_cycle(done: float) -> float:
     return 1e-4 + (1.0 - 1e-4) * 0.5 * (1.0 + math.cos(math.pi * (done - 0.3) / 0.7))
 
 
-def _follow(averaged: nn.Module, network: nn.Module, keep: float) -> None:
+def follow_weights(averaged: nn.Module, network: nn.Module, average: float, step: int) -> None:
+    """Move averaged weights towards those of the network; ``average`` is kept, less in the first steps."""
+    keep = min(average, (1.0 + step) / (10.0 + step))
     with torch.no_grad():
         for mean, value in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(value, 1.0 - keep)
 
 
-def _settle(network: nn.Module, images: Tensor, device: str) -> None:
+def close_epoch(state: State, entry: dict[str, float], averaged: nn.Module, *, lowest: str = "") -> None:
+    """Count an epoch, and keep its weights when it is the best so far.
+
+    Parameters
+    ----------
+    state : State
+        Changed in place.
+    entry : dict
+        Of the history.
+    averaged : nn.Module
+        Whose weights are kept.
+    lowest : str
+        What is least in the best epoch; without it that is the last one.
+    """
+    state.epoch += 1
+    state.history.append(entry)
+    if not lowest or entry[lowest] <= min(one[lowest] for one in state.history):
+        state.best = {name: value.cpu().clone() for name, value in averaged.state_dict().items()}
+        state.best_epoch = state.epoch
+
+
+def settle_standards(network: nn.Module, images: Tensor, device: str) -> None:
     """Measure what features are standardised by anew, on unchanged images (Wu & Johnson 2021).
 
     Running means of the training lag behind weights that change, and are not those of their average.
@@ -314,6 +333,7 @@ def _weigh_classes(labels: Tensor, network: nn.Module, recipe: Recipe) -> Tensor
     return torch.where(counts > 0, counts.sum() / (counts.clamp_min(1) * (counts > 0).sum()), 0.0)
 
 
-def _judge(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+def judge_logits(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Return ``val_loss`` and ``val_accuracy`` of logits (n, n_classes)."""
     loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
     return {"val_loss": float(loss), "val_accuracy": float((logits.argmax(axis=1) == labels).mean())}

@@ -53,6 +53,10 @@ class Training(Part):
     """How training, validation and test images were told apart."""
     n: int = Field(0, ge=0)
     """Training images."""
+    unlabelled: str = ""
+    """Images that were learnt from without labels, and why they were doubted, if so; empty for none."""
+    n_unlabelled: int = Field(0, ge=0)
+    """How many."""
     seeds: tuple[int, ...] = ()
     """Seeds of all trainings that the metrics are about; the first made this file."""
     recipe: Plain = {}

@@ -34,6 +34,7 @@ from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.format import save_model
 from survey_ml.models.kinds import ForestArchitecture, make_network
 from survey_ml.models.posterior_fitting import Trained
+from survey_ml.models.semi_supervised import Pool, parse_fixmatch
 from survey_ml.models.weight_fitting import (
     PosteriorFitting,
     calibrate_posterior,
@@ -72,6 +73,9 @@ class Fitting(BaseModel):
     """Further settings of survey_ml.learning.networks.Architecture, such as fields, side, normalisation."""
     recipe: dict[str, Any] = {}
     """Settings of survey_ml.learning.training.Recipe, such as epochs, learning_rate, patience."""
+    fixmatch: dict[str, Any] | None = None
+    """With ``--semi-supervised``: ``preset``, small or paper, and settings of
+    survey_ml.learning.fixmatch_recipe.FixMatchRecipe instead of those of the recipe."""
     posterior: PosteriorFitting | None = None
     """A posterior over all weights of a network, calibrated on the validation images."""
     validation: float = Field(0.15, ge=0.0, lt=0.9)
@@ -93,6 +97,7 @@ def fit_model(
     folder: Path,
     *,
     test: LabelledImages | None = None,
+    pool: Pool | None = None,
     source: str = "",
     device: str = "cpu",
     progress: Callable[[dict[str, float], int], None] | None = None,
@@ -110,6 +115,9 @@ def fit_model(
         Gets ``<name>.safetensors``, ``curves.csv``, ``metrics.json`` and, while it goes on, a checkpoint.
     test : LabelledImages
         Looked at once, when all is chosen.
+    pool : Pool
+        Images without labels to learn from as well, by FixMatch; without what is near to validation and test
+        images, see `survey_ml.models.semi_supervised`.
     source : str
         What the images are, for the card.
     device : str
@@ -142,15 +150,26 @@ def fit_model(
                     f"no {what} images of {', '.join(empty)}", "add some, or leave the class out"
                 )
     path = folder / f"{fitting.name}.safetensors"
-    card, content, curves = _fit(train, valid, fitting, folder, device, progress, trainer)
+    card, content, curves = _fit(train, valid, pool, fitting, folder, device, progress, trainer)
     held = Training(
         data=source,
         split=describe_split(data, fitting),
         n=len(train.labels),
+        unlabelled="" if pool is None else pool.describe(),
+        n_unlabelled=0 if pool is None else len(pool),
         seeds=(fitting.seed,),
         recipe=fitting.model_dump(
             mode="json",
-            include={"model", "group", "architecture", "recipe", "posterior", "validation", "seed"},
+            include={
+                "model",
+                "group",
+                "architecture",
+                "recipe",
+                "fixmatch",
+                "posterior",
+                "validation",
+                "seed",
+            },
             exclude_none=True,
         ),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
@@ -259,6 +278,7 @@ def make_recipe(fitting: Fitting) -> Recipe:
 def _fit(
     train: LabelledImages,
     valid: LabelledImages,
+    pool: Pool | None,
     fitting: Fitting,
     folder: Path,
     device: str,
@@ -273,11 +293,21 @@ def _fit(
         "intended_use": fitting.intended_use,
         "limits": fitting.limits,
     }
+    if pool is None and fitting.fixmatch is not None:
+        raise ConfigError("settings of fixmatch, and no unlabelled images", "give some: --semi-supervised")
+    if pool is not None and fitting.model == "forest":
+        raise ConfigError("a forest cannot learn from unlabelled images", "choose a network: --model cnn")
+    if pool is not None and fitting.posterior is not None:
+        raise ConfigError("no posterior is fitted with unlabelled images", "leave posterior out")
+    if pool is not None and fitting.recipe:
+        raise ConfigError(
+            "with unlabelled images the settings of the recipe mean nothing", "give them under fixmatch"
+        )
     if fitting.model == "forest":
         if fitting.posterior is not None:
             raise ConfigError("a forest has no posterior over weights", "leave posterior out")
         return *_fit_forest(train, fitting, about), []
-    return _fit_network(train, valid, fitting, folder, device, progress, trainer, about)
+    return _fit_network(train, valid, pool, fitting, folder, device, progress, trainer, about)
 
 
 def _fit_forest(train: LabelledImages, fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Forest]:
@@ -297,6 +327,7 @@ def _fit_forest(train: LabelledImages, fitting: Fitting, about: dict[str, Any]) 
 def _fit_network(
     train: LabelledImages,
     valid: LabelledImages,
+    pool: Pool | None,
     fitting: Fitting,
     folder: Path,
     device: str,
@@ -314,6 +345,8 @@ def _fit_network(
     except TypeError as error:
         raise ConfigError(f"a setting of the training is unknown: {error}", "see docs/models.md") from None
     posterior = fitting.posterior
+    if pool is not None:
+        parse_fixmatch(fitting.fixmatch or {}, fitting.seed)  # says what is wrong before anything is built
     card = Card(
         **about,
         kind=fitting.model if fitting.model in ("cnn", "lenet") else "attention",
@@ -324,7 +357,7 @@ def _fit_network(
     if posterior is not None:
         posterior.check(card, valid.labels)
     members = posterior.members if posterior is not None and posterior.method == "deep-ensemble" else 1
-    identity = _identify(fitting, train, valid)
+    identity = _identify(fitting, train, valid, pool)
     networks, curves = [], []
     for member in range(members):
         checkpoint = folder / (f"{CHECKPOINT}.{member}" if member else CHECKPOINT)
@@ -334,7 +367,8 @@ def _fit_network(
             architecture,
             own,
             (train, valid),
-            posterior,
+            pool,
+            fitting,
             checkpoint,
             identity,
             device,
@@ -351,7 +385,8 @@ def _train(
     architecture: Architecture,
     recipe: Recipe,
     images: tuple[LabelledImages, LabelledImages],
-    posterior: PosteriorFitting | None,
+    pool: Pool | None,
+    fitting: Fitting,
     checkpoint: Path,
     identity: str,
     device: str,
@@ -361,10 +396,12 @@ def _train(
     """Train one network, or go on with it."""
     import torch
 
+    from survey_ml.learning.fixmatch import Unlabelled, train_fixmatch
     from survey_ml.learning.training import train_network
     from survey_ml.learning.variational import VariationalNetwork
 
     train, valid = images
+    posterior, epochs = fitting.posterior, recipe.epochs
     torch.manual_seed(recipe.seed)
     network: nn.Module = make_network(card.kind, architecture)
     objective = None
@@ -375,15 +412,30 @@ def _train(
         _write_checkpoint(checkpoint, identity, now)
         _write(checkpoint.parent / CURVES, _format_curves(now.history))
         if progress is not None:
-            progress(now.history[-1], recipe.epochs)
+            progress(now.history[-1], epochs)
 
+    side = card.preprocessing.side
+    known = prepare_images(train, side), train.labels
+    held = (prepare_images(valid, side), valid.labels) if len(valid.labels) else None
+    if pool is not None:
+        own = parse_fixmatch(fitting.fixmatch or {}, recipe.seed)
+        epochs = own.epochs
+        done = train_fixmatch(
+            network,
+            known,
+            Unlabelled(pool.images),
+            own,
+            validation=held,
+            device=device,
+            state=_read_checkpoint(checkpoint, identity),
+            report=keep,
+        )
+        return network.cpu(), done
     done = (trainer or train_network)(
         network,
-        (prepare_images(train, card.preprocessing.side), train.labels),
+        known,
         recipe,
-        validation=(prepare_images(valid, card.preprocessing.side), valid.labels)
-        if len(valid.labels)
-        else None,
+        validation=held,
         objective=objective,
         device=device,
         state=_read_checkpoint(checkpoint, identity),
@@ -392,12 +444,14 @@ def _train(
     return network.cpu(), done
 
 
-def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages) -> str:
+def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages, pool: Pool | None) -> str:
     """Return digits that change with anything that a training goes on from."""
     said = fitting.model_dump_json(exclude={"licence", "intended_use", "limits"})
     digest = hashlib.sha256(said.encode())
     for data in (train, valid):
         digest.update(np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())
+    if pool is not None:
+        digest.update(np.ascontiguousarray(pool.images).tobytes())
     return digest.hexdigest()
 
 

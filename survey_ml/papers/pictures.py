@@ -81,6 +81,30 @@ def draw_posteriors(
     return _save(figure, path)
 
 
+def draw_volumes(shares: Mapping[tuple[str, int], Sequence[float]], plain: str, path: Path) -> Path:
+    """Draw accuracy, and gain over the arm ``plain``, by number of labels, for each arm and training."""
+    figure, (left, right) = _open((9.0, 3.8), 2)
+    volumes = list(dict.fromkeys(volume for _, volume in shares))
+    for number, arm in enumerate(dict.fromkeys(arm for arm, _ in shares)):
+        colour = f"C{number}"
+        values = np.array([shares[arm, volume] for volume in volumes])
+        gains = values - np.array([shares[plain, volume] for volume in volumes])
+        places = np.array(volumes) * 1.03 ** (number - 2)
+        left.plot(places, values.mean(axis=1), "o-", color=colour, ms=4, lw=1, label=arm)
+        left.plot(places, values, ".", color=colour, ms=3, alpha=0.6)
+        if arm != plain:
+            error = gains.std(axis=1, ddof=1) / np.sqrt(gains.shape[1]) if gains.shape[1] > 1 else None
+            right.errorbar(places, gains.mean(axis=1), error, fmt="o-", color=colour, ms=4, lw=1)
+    right.axhline(0.0, color="0.5", ls=":", lw=1.0)
+    left.set(xscale="log", xlabel="labelled images", ylabel="accuracy on Confident test")
+    right.set(xscale="log", xlabel="labelled images", ylabel=f"gain over {plain}")
+    left.legend(frameon=False, fontsize="small")
+    for axes in (left, right):
+        axes.set_xticks(volumes, [str(volume) for volume in volumes], minor=False)
+        axes.minorticks_off()
+    return _save(figure, path)
+
+
 def _open(size: tuple[float, float], columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

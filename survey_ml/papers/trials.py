@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from survey_ml.labelled import LabelledImages
 from survey_ml.learning.networks import Architecture
 from survey_ml.learning.preprocessing import Preprocessing, prepare_images
 from survey_ml.learning.training import Recipe, State
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Report = Callable[[str], None]
 SIDE = Preprocessing().side
@@ -72,33 +75,71 @@ def run_trial(
     import torch
 
     from survey_ml.learning.networks import AttentionNetwork
-    from survey_ml.learning.training import predict_logits, train_network
+    from survey_ml.learning.training import train_network
 
     key = identify(
         [asdict(architecture), asdict(recipe)], {"train": train, "validation": validation, **tests}
     )
-    done, checkpoint = folder / f"{name}-{key}.npz", folder / f"{name}-{key}.pt"
+
+    def train_it(state: State | None, keep: Callable[[State], None]) -> tuple[nn.Module, State]:
+        torch.manual_seed(recipe.seed)
+        network = AttentionNetwork(architecture)
+        state = train_network(
+            network,
+            (prepare_images(train, SIDE), train.labels),
+            recipe,
+            validation=None if validation is None else (prepare_images(validation, SIDE), validation.labels),
+            state=state,
+            report=keep,
+        )
+        return network, state
+
+    return keep_trial(f"{name}-{key}", folder, train_it, tests, recipe.epochs, report)
+
+
+def keep_trial(
+    name: str,
+    folder: Path,
+    train: Callable[[State | None, Callable[[State], None]], tuple[nn.Module, State]],
+    tests: Mapping[str, LabelledImages],
+    epochs: int,
+    report: Report = lambda text: None,
+) -> Trial:
+    """Run a training and apply its network to test sets, or take what an earlier call kept under this name.
+
+    Parameters
+    ----------
+    name : str
+        Of files; ends with what `identify` gives, before which it is shown.
+    folder : Path
+    train : callable
+        Of the state of an interrupted training, if there is one, and what is to be called after every epoch;
+        returns the network and its state.
+    tests : mapping
+        Name to images.
+    epochs : int
+        Shown.
+    report : callable
+        Called with one line of text after every epoch.
+    """
+    import torch
+
+    from survey_ml.learning.training import predict_logits
+
+    done, checkpoint = folder / f"{name}.npz", folder / f"{name}.pt"
     if done.is_file():
         return _read(done)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    network = AttentionNetwork(architecture)
-    state = State(**torch.load(checkpoint, weights_only=True)) if checkpoint.is_file() else None
+    shown = name.rpartition("-")[0]
 
     def keep(now: State) -> None:
         keep_state(now, checkpoint)
         last = now.history[-1]
         loss = last.get("val_loss", last["loss"])
-        report(f"{name}: epoch {now.epoch} of {recipe.epochs}, loss {loss:.3f}, {last['seconds']:.0f} s")
+        report(f"{shown}: epoch {now.epoch} of {epochs}, loss {loss:.3f}, {last['seconds']:.0f} s")
 
-    state = train_network(
-        network,
-        (prepare_images(train, SIDE), train.labels),
-        recipe,
-        validation=None if validation is None else (prepare_images(validation, SIDE), validation.labels),
-        state=state,
-        report=keep,
-    )
+    before = State(**torch.load(checkpoint, weights_only=True)) if checkpoint.is_file() else None
+    network, state = train(before, keep)
     logits = {what: predict_logits(network, prepare_images(images, SIDE)) for what, images in tests.items()}
     weights = sum(parameter.numel() for parameter in network.parameters())
     arrays: dict[str, Any] = {f"logits {what}": values for what, values in logits.items()}
