@@ -54,6 +54,7 @@ def classify(model, images, field=None):
     y, x = (SIDE * part[:n] + SIDE // 2 for part in np.divmod(np.arange(ROWS * COLUMNS), COLUMNS))
     sources = {
         "source_id": number, "island_id": number, "x": x.astype(float), "y": y.astype(float),
+        "ra": 150.0 - x * 1.8 / 3600.0, "dec": 2.2 + y * 1.8 / 3600.0, "peak_flux": np.ones(n),
         "local_rms": np.full(n, 0.005), "resolved": np.ones(n, bool), "n_components": np.ones(n, np.int32),
     }  # fmt: skip
     islands = {"island_id": number} | {
