@@ -38,7 +38,7 @@ def draw_sky(verdicts: Verdicts, fields: Mapping[str, Field]) -> Markup:
     everything = np.concatenate(list(outlines.values()))
     middle = _find_middle(everything)
     figure, (axis,) = make_figure(width=7.5, height=5.0)
-    for name, outline in outlines.items():
+    for number, (name, outline) in enumerate(outlines.items()):
         field, verdict = fields[name], verdicts[name]
         for square in verdict.get("squares") or []:
             _fill(axis, _project(_find_corners(field, square), middle), str(square["level"]), 0.55)
@@ -46,10 +46,16 @@ def draw_sky(verdicts: Verdicts, fields: Mapping[str, Field]) -> Markup:
         _fill(axis, place, str(verdict["level"]), 0.0 if verdict.get("squares") else 0.35)
         axis.plot(*place.mean(axis=0), "o", ms=5, color=COLOURS[str(verdict["level"])], mec="white", mew=0.6)
         if len(outlines) <= _MOST_NAMED:
+            # Above and below by turns: fields that overlap are neighbours in a list, too.
             axis.annotate(
-                shorten(name, 18), place.mean(axis=0), (0, 7), textcoords="offset points", ha="center",
-                fontsize=7, parse_math=False,
-            )  # fmt: skip
+                shorten(name, 18),
+                place.mean(axis=0),
+                (0, 7 if number % 2 else -13),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
+                parse_math=False,
+            )
     axis.set(xlabel=f"East of {middle[0]:.3f}° (deg on the sky)", ylabel="Declination (deg)", aspect="equal")
     axis.margins(0.08)
     axis.invert_xaxis()
@@ -74,9 +80,8 @@ def draw_history(entries: Sequence[Mapping[str, Any]]) -> Markup:
     """
     if len(entries) < 2:
         return render(
-            "<p>Scores over time are drawn from the second run on that finds something else than the last: "
-            "{{ n }} kept so far.</p>",
-            n=len(entries),
+            "<p>Scores over time are drawn once a later run finds something else than what is kept of the "
+            "first.</p>"
         )
     times = [datetime.fromisoformat(str(one["when"])) for one in entries]
     last = entries[-1]["entry"]["fields"]

@@ -17,7 +17,12 @@ SPEC = StageSpec(
         table("sources", "source"),
         table("islands", "island"),
     ),
-    writes=(table("shift"), summary("shift_verdict"), table("shift_objects", "source")),
+    writes=(
+        table("shift"),
+        summary("shift_verdict"),
+        table("shift_objects"),
+        table("shift_sources", "source"),
+    ),
     scope=Scope.FIELD,
     version="2",
     resources=Resources(cpus=1, memory=3 << 29),
@@ -27,7 +32,7 @@ SPEC = StageSpec(
 RELEASE = StageSpec(
     name="shift_release",
     factory="survey_ml.stages.shift.release:ReleaseShift",
-    reads=(table("shift_objects", "source"), summary("shift_verdict")),
+    reads=(table("shift_objects"), summary("shift_verdict")),
     writes=(summary("shift_release_verdict"),),
     scope=Scope.RELEASE,
     resources=Resources(cpus=1, memory=3 << 29),

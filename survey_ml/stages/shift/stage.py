@@ -34,6 +34,9 @@ MOST_LOOKED_AT = 500
 """Cutouts that are looked at to tell how images look; of more sources, as many are chosen at random."""
 UNKNOWN = "unknown"
 """Level of a field that nothing can be said of."""
+REFUSED, DOUBTFUL, NOT_JUDGED = 1, 2, 4
+FLAGS = {"green": 0, "amber": DOUBTFUL, "red": REFUSED, UNKNOWN: NOT_JUDGED}
+"""Bits of ``shift_flags`` by the level of the field: a class of a red field is no label."""
 SPOILT = (
     flags.EDGE | flags.BLANK | flags.TOO_LARGE | flags.EMPTY | flags.NO_DATA | flags.FAINT | flags.OUTSHONE
 )
@@ -115,7 +118,8 @@ class ShiftMonitor(Stage):
         -------
         mapping
             The table ``shift`` of one row; ``shift_verdict``, all that the row is made from, with the
-            squares of the field; and the table ``shift_objects`` of sources that were judged.
+            squares of the field; the table ``shift_objects`` of sources that were judged; and
+            ``shift_sources``, which flags all sources of a field whose classes are not to be trusted.
 
         Raises
         ------
@@ -155,7 +159,11 @@ class ShiftMonitor(Stage):
             )
         else:
             squares = self._judge_squares(inputs, found, sample, reference)
-        return {**report(shift, reason, {**known, "squares": squares}, classes), "shift_objects": objects}
+        told = report(shift, reason, {**known, "squares": squares}, classes)
+        number = np.asarray(found.sources["source_id"], np.int64)
+        flag = FLAGS[told["shift_verdict"]["level"]]
+        flagged = {"source_id": number, "shift_flags": np.full(len(number), flag, np.int32)}
+        return {**told, "shift_objects": objects, "shift_sources": flagged}
 
     def _judge_squares(
         self, inputs: Inputs, found: _Found, sample: Sources, reference: Reference
