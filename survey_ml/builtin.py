@@ -14,6 +14,7 @@ from survey_ml.stages.extraction.spec import SPEC as EXTRACTION
 from survey_ml.stages.forced.spec import SPEC as FORCED
 from survey_ml.stages.morphology.spec import SPEC as MORPHOLOGY
 from survey_ml.stages.noise.spec import SPEC as NOISE
+from survey_ml.stages.shift.spec import RELEASE as SHIFT_RELEASE
 from survey_ml.stages.shift.spec import SPEC as SHIFT
 from survey_ml.stages.uncertainty.spec import SPEC as UNCERTAINTY
 
@@ -27,7 +28,7 @@ INGEST = StageSpec(
 )
 """The one unit of work that is not a `Stage`: the engine calls its function with the source."""
 
-STAGES = (INGEST, BASELINE, EXTRACTION, FORCED, MORPHOLOGY, NOISE, SHIFT, UNCERTAINTY)
+STAGES = (INGEST, BASELINE, EXTRACTION, FORCED, MORPHOLOGY, NOISE, SHIFT, SHIFT_RELEASE, UNCERTAINTY)
 
 
 @hookimpl

@@ -20,6 +20,7 @@ from survey_ml.cli.output import (
 
 if TYPE_CHECKING:
     from survey_ml.config import LoadedConfig
+    from survey_ml.data.release import Release
     from survey_ml.engine.run import RunResult
     from survey_ml.validation.completeness import Share
 
@@ -68,13 +69,16 @@ def demo(
         result = run_release(config, progress=progress)
         scores = score_release(config)
         classes = score_classes(config)
+        levels = list_levels(config)
         made = count_made(config.out)
-        emit(_describe(path, result, scores, made) | {"morphology": classes})
+        emit(_describe(path, result, scores, made) | {"morphology": classes, "shift": levels})
     print_set_aside(result.set_aside)
     if not (quiet or as_json):
         _print(path, result, scores, made)
         if classes is not None:
             _print_classes(classes)
+        if levels:
+            _print_levels(levels)
         _print_places(path, result)
     ctx.exit(result.exit_code)
 
@@ -90,16 +94,18 @@ def score_release(config: LoadedConfig) -> list[dict[str, Any]]:
     """
     from survey_ml.data.release import Release
     from survey_ml.data.tables import from_arrow, read_parquet_bytes
-    from survey_ml.validation.completeness import compare_with_truth, measure_share
+    from survey_ml.validation.completeness import compare_with_truth, find_radii, measure_share
 
     assert config.release.truth is not None
     truth = from_arrow(read_parquet_bytes(Path(config.release.truth).read_bytes()))
     release = Release.open(config.out)
     found = release.catalogue("sources")
     best = found[found["duplicate_of"] == ""]
-    beam = max(release.field(name).info.beam.major for name in release.fields)
     compared = compare_with_truth(
-        {name: best[name] for name in ("ra", "dec", "snr")}, truth, radius=beam, edges=(5, 7, 10, 20, 1e9)
+        {name: best[name] for name in ("ra", "dec", "snr")},
+        truth,
+        radius=find_radii(truth, _list_beams(release)),
+        edges=(5, 7, 10, 20, 1e9),
     )
     bins: dict[tuple[float, float], dict[str, Any]] = {}
     for what, shares in (("completeness", compared.completeness), ("reliability", compared.reliability)):
@@ -143,6 +149,7 @@ def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
     """
     from survey_ml.data.release import Release
     from survey_ml.data.tables import from_arrow, read_parquet_bytes
+    from survey_ml.validation.completeness import find_radii
     from survey_ml.validation.labels import count_labels, find_doubtful, match_objects
 
     assert config.release.truth is not None
@@ -153,8 +160,7 @@ def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
     truth = from_arrow(read_parquet_bytes(Path(config.release.truth).read_bytes()))
     found = release.catalogue("sources")
     best = found[found["duplicate_of"] == ""]
-    beam = max(release.field(name).info.beam.major for name in release.fields)
-    rows, objects = match_objects(best, truth, radius=beam)
+    rows, objects = match_objects(best, truth, radius=find_radii(truth, _list_beams(release)))
     label, kind = best["morph_class"][rows], truth["kind"][objects]
     counted = count_labels(label, kind, model["classes"])
     sure = ~find_doubtful(best["morph_flags"][rows], label)
@@ -172,6 +178,33 @@ def score_classes(config: LoadedConfig) -> dict[str, Any] | None:
             for kind, counts in zip(counted.kinds, counted.counts, strict=True)
         ],
     }
+
+
+def list_levels(config: LoadedConfig) -> dict[str, dict[str, Any]]:
+    """Return for each field how far its sources are from what the model was made for.
+
+    Returns
+    -------
+    dict
+        Field to ``level``, ``cause``, ``score`` (None where nothing is said), ``n`` (objects that were
+        judged) and ``reason``; the last is of all fields together, ``all``. Empty where the stage shift has
+        not run.
+    """
+    from survey_ml.data.release import Release
+
+    release = Release.open(config.out)
+    verdicts = {
+        unit.field: commit.summaries["shift_verdict"]
+        for unit, commit in sorted(release.commits(stage="shift").items(), key=lambda one: one[0].field)
+    }
+    for commit in release.commits(stage="shift_release").values():
+        verdicts["all"] = commit.summaries["shift_release_verdict"]
+    keys = ("level", "cause", "score", "n", "reason")
+    return {name: {key: one[key] for key in keys} for name, one in verdicts.items()}
+
+
+def _list_beams(release: Release) -> dict[str, float]:
+    return {name: release.field(name).info.beam.major for name in release.fields}
 
 
 def count_made(out: str) -> dict[str, str]:
@@ -233,6 +266,22 @@ def _print_classes(found: dict[str, Any]) -> None:
         rows.append((what, str(share.n), _format_share(share) if share.n else "-", ""))
     header = ("injected", "n", "right class (95 %)", "called")
     click.echo(f"\nclasses by {found['model']} against the truth\n" + format_table(header, rows))
+
+
+def _print_levels(levels: dict[str, dict[str, Any]]) -> None:
+    rows = [
+        (
+            name,
+            one["level"],
+            one["cause"] or "-",
+            "-" if one["score"] is None else f"{one['score']:.2f}",
+            str(one["n"]),
+            one["reason"] if one["level"] == "unknown" else "",
+        )
+        for name, one in levels.items()
+    ]
+    header = ("field", "shift", "likely cause", "score", "objects judged", "")
+    click.echo("\nsources against what the model was made for\n" + format_table(header, rows))
 
 
 def _format_share(share: Share) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from survey_ml.learning.scores import Score
     from survey_ml.models.card import Card
     from survey_ml.models.pruning import Effect
+    from survey_ml.models.reference import Reference
     from survey_ml.models.registry import ModelFile
 
 _MODEL_STEM = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -76,11 +77,13 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show the card of a model: what it is, what it was made from, how well it does, where it fails."""
     from survey_ml.models.format import read_card
+    from survey_ml.models.reference import find_reference
     from survey_ml.models.registry import find_model
 
     with json_output(as_json) as emit:
         model = find_model(name)
         card, digest = read_card(model.path)
+        reference = find_reference(model.path, digest)
         emit(
             {
                 "name": model.name,
@@ -89,10 +92,12 @@ def show(name: str, as_json: bool) -> None:
                 "bytes": model.path.stat().st_size,
                 "hash": digest,
                 "card": card.model_dump(mode="json"),
+                "reference": None if reference is None else reference.summary.model_dump(mode="json"),
             }
         )
     if not as_json:
         _print_card(model, card, digest)
+        _print_reference(reference)
 
 
 @models.command()
@@ -273,6 +278,17 @@ def _describe(model: ModelFile) -> dict[str, Any]:
         "bytes": model.path.stat().st_size,
         "hash": digest,
     }
+
+
+def _print_reference(reference: Reference | None) -> None:
+    """Say what a shift is told by."""
+    if reference is None:
+        click.echo("\nreference summary: none beside the model; the stage shift needs one")
+        return
+    told = reference.summary
+    counts = ", ".join(f"{n} {name}" for name, n in zip(told.classes, told.counts, strict=True))
+    held = "not trained on" if told.held_out else "some of them trained on"
+    click.echo(f"\nreference summary: {told.n} images ({counts}), {held}: {told.data or 'not said which'}")
 
 
 def _print_card(model: ModelFile, card: Card, digest: str) -> None:

@@ -91,8 +91,9 @@ def morphology(
 ) -> None:
     """Train a morphology classifier, and write it with its card, curves and figures.
 
-    The same command goes on with a training that was interrupted. Test images are looked at once,
-    after everything is chosen.
+    A summary of the held-out images lies beside it, for the stage shift and `survey-ml shift`. The same
+    command goes on with a training that was interrupted. Test images are looked at once, after everything
+    is chosen.
 
     With --semi-supervised unlabelled images are learnt from by FixMatch. Those within 30 arcsec of validation
     or test images are left out. If the others are not like the labelled ones, as `survey-ml shift pool`
@@ -106,6 +107,7 @@ def morphology(
         from survey_ml.errors import ConfigError
         from survey_ml.models.fitting import fit_model
         from survey_ml.models.format import read_model
+        from survey_ml.models.summarising import choose_held_out, summarise_images
 
         given = {"model": model, "name": name, "seed": seed}
         fitting = _read_fitting(config, {key: value for key, value in given.items() if value is not None})
@@ -137,7 +139,18 @@ def morphology(
                 trainer=_make_trainer(workers, device) if workers > 1 else None,
             )
         _, card, digest = read_model(path)
-        emit({"model": path, "hash": digest, "metrics": [metric.model_dump() for metric in card.metrics]})
+        summary = None
+        if (kept := choose_held_out(images, held, fitting)) is not None:
+            origin = test if test is not None and kept[0] is held else data
+            summary = summarise_images(path, kept[0], f"{origin}, {kept[1]}")
+        emit(
+            {
+                "model": path,
+                "hash": digest,
+                "reference": summary,
+                "metrics": [metric.model_dump() for metric in card.metrics],
+            }
+        )
     if as_json:
         return
     rows = [
@@ -146,7 +159,12 @@ def morphology(
         for metric in card.metrics
     ]  # fmt: skip
     click.echo(format_table(("images", "quantity", "value", "95 %", "n"), rows))
-    click.echo(f"\n{path}\nsurvey-ml models show {path}\nsurvey-ml classify IMAGES --model {path}")
+    lines = [str(path), f"survey-ml models show {path}", f"survey-ml classify IMAGES --model {path}"]
+    if summary is None:
+        lines.append("no reference summary: fewer than 20 images were held out, so no shift can be told")
+    else:
+        lines.insert(1, f"{summary}  (what the stage shift compares with; keep it beside the model)")
+    click.echo("\n" + "\n".join(lines))
 
 
 def _make_trainer(workers: int, device: str) -> Any:

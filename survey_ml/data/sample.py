@@ -1,7 +1,7 @@
 """A small release made of real radio galaxies and simulated noise, with an exact truth.
 
 Like FIRST: 1.8 arcsec pixels, a 5.4 arcsec beam that the headers do not mention, 0.14 mJy/beam of
-noise that rises outwards, blank borders. Two of the fields overlap; the last one has another beam.
+noise that rises outwards, blank borders. Two of the fields overlap; the last one has a beam twice as wide.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ PIXEL_SCALE = 1.8
 FREQUENCY = 1.4e9
 RMS = 0.14e-3
 BEAM = Beam(5.4, 5.4, 0.0)
-OTHER_BEAM = Beam(6.4, 5.4, 30.0)
+OTHER_BEAM = Beam(12.0, 10.0, 30.0)
+"""Twice as wide, as between surveys: what a model was made for is not what it is shown there."""
 FAINTEST = 0.1e-3
 """Jy, of the points that are injected; fainter ones drown in the noise."""
 
 BRIGHTEST_GALAXY = 0.04
 """Jy/beam; in a brighter one the steps of an 8-bit image would show above the noise."""
 
-CELL = 320
-"""Pixels; one galaxy a cell of this grid."""
+CELL = 300
+"""Pixels; one galaxy a cell of this grid, as large as the published images."""
 
 REFERENCE_SHIFT = (0.15, -0.10)
 """arcsec to the east and north, of the reference catalogue from the truth."""
@@ -62,6 +63,14 @@ stages:
 reference_catalogue: reference.csv
 seed: {seed}
 out: release
+"""
+
+
+YAML_MODEL = """\
+  morphology: {{model: {model}}}
+  uncertainty: {{coverage: 0.9}}
+  shift: {{}}
+  shift_release: {{}}
 """
 
 
@@ -134,7 +143,11 @@ def make_demo_release(
     _write_reference(base / "reference.csv", truth, np.random.default_rng([seed, 1]))
     path = base / "release.yaml"
     core = 512 if size > 512 else 256
-    more = f"  morphology: {{model: {model}}}\n  uncertainty: {{coverage: 0.9}}\n" if model else ""
+    more = (
+        f"  morphology: {{model: {model}}}\n  uncertainty: {{coverage: 0.9}}\n  shift: {{}}\n"
+        if model
+        else ""
+    )
     path.write_text(YAML.format(core=core, seed=seed, shift=describe_shift(), more=more))
     return path
 
@@ -303,8 +316,8 @@ def _observe(galaxy: Galaxy, beam: Beam, turn: int) -> NDArray[np.float32]:
     missing = _covariance(beam) - _covariance(BEAM)
     if not missing.any():
         return np.ascontiguousarray(image)
-    pad = 8
-    image = np.pad(image, pad)
+    # Three standard deviations of what is missing: nothing may come round to the other side.
+    image = np.pad(image, max(8, int(np.ceil(3.0 * np.sqrt(max(missing[0], missing[2]))))))
     v, u = np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])[None, :]
     phase = missing[0] * u * u + 2.0 * missing[1] * u * v + missing[2] * v * v
     wide = np.fft.irfft2(np.fft.rfft2(image) * np.exp(-2.0 * np.pi**2 * phase), s=image.shape)

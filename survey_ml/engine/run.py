@@ -312,8 +312,10 @@ def _memory_budget(asked_gb: float | None, available: dict[str, float]) -> int:
 
 def _assemble(config: LoadedConfig, driver: Driver, result: RunResult) -> None:
     """Write catalogue, report and provenance from what is committed."""
+    from survey_ml.data.release import Release
     from survey_ml.engine.provenance import FILE, describe_release, is_described
     from survey_ml.export.bundle import export_release
+    from survey_ml.export.shift import publish_shift
     from survey_ml.report.page import NAME as REPORT
     from survey_ml.report.page import write_report
 
@@ -321,6 +323,7 @@ def _assemble(config: LoadedConfig, driver: Driver, result: RunResult) -> None:
         return
     driver.check_lease()
     export_release(config.out, config)
+    publish_shift(Release.open(config.out))
     crate = describe_release(
         config, driver.graph, driver.sources, driver.plan(), driver.ledger, result.set_aside
     )

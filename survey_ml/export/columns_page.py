@@ -23,6 +23,9 @@ _ABOUT = {
     "one `unc_p_` a class of the model.",
     "shift": "Of the stage `shift`, a file of its own with one row a field. There is one column of each "
     "`shift_share_`, `shift_low_` and `shift_high_` a class of the model.",
+    "shift_sources": "Of the stage `shift`; its last column is one of `sources`.",
+    "shift_objects": "Of the stage `shift`, a file of its own: at most 500 sources of a field that it "
+    "judged, one of each object. `shift_release` reads it. There is one `shift_p_` a class of the model.",
     "morphology_features": "Of the stage `morphology`, a file of its own; its vectors are the model's.",
 }
 

@@ -18,6 +18,7 @@ _ABOUT = {
     "uncertainty": "Uncertainties of the classes of sources",
     "shift": "How far the sources of each field are from what the classifier of morphology was made for",
     "morphology_features": "What the classifier of morphology saw of each source",
+    "shift_objects": "Sources by which a field was held against what the model was made for",
 }
 
 

@@ -17,6 +17,8 @@ from survey_ml.learning.preparation import FWHM
 
 NAMES = ("beam", "rms", "signal_to_noise", "size")
 """In the order in which they cause each other: another beam also changes what follows."""
+OF_IMAGES = ("beam", "rms")
+"""Those that the survey makes; how bright and how large sources are goes with their classes."""
 LEAST_RATIO = 1.3
 """Medians that differ by less are not named as a cause, whatever the number of images."""
 LEAST_KNOWN = 8
@@ -111,7 +113,10 @@ def measure_beam(image: NDArray[np.float64]) -> float:
 
 
 def compare_covariates(
-    reference: Mapping[str, NDArray[np.float64]], sample: Mapping[str, NDArray[np.float64]], alpha: float
+    reference: Mapping[str, NDArray[np.float64]],
+    sample: Mapping[str, NDArray[np.float64]],
+    alpha: float,
+    matched: NDArray[np.int64] | None = None,
 ) -> dict[str, Covariate]:
     """Compare what is known of both sets.
 
@@ -121,6 +126,10 @@ def compare_covariates(
         Name to values (n,), NaN where not known.
     alpha : float
         Level of significance of all together.
+    matched : (k,) array of int, optional
+        Rows of the reference that have the sample's mix of classes, each at most once. What is not
+        `OF_IMAGES` is compared with these: point sources are smaller than galaxies in any survey, and more
+        of them are no other looks. All rows unless given.
 
     Returns
     -------
@@ -130,6 +139,8 @@ def compare_covariates(
     pairs = {}
     for name in NAMES:
         sides = [np.asarray(side.get(name, ()), np.float64) for side in (reference, sample)]
+        if matched is not None and name not in OF_IMAGES and len(sides[0]):
+            sides[0] = sides[0][matched]
         one, other = (side[np.isfinite(side)] for side in sides)
         if min(len(one), len(other)) >= LEAST_KNOWN:
             pairs[name] = one, other

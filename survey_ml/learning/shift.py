@@ -180,7 +180,6 @@ def judge_shift(
                 f"give {LEAST_SOURCES} at least",
             )
         check_finite(side.embedding)
-    covariates = compare_covariates(reference.covariates, sample.covariates, alpha)
     scale = scale or fit_scale(
         thin(reference.embedding, MOST_SOURCES, seed), thin(sample.embedding, MOST_SOURCES, seed + 1)
     )
@@ -191,7 +190,9 @@ def judge_shift(
     total, _ = _compare(one, other, permutations, seed, frechet=True)
     known = calibration if calibration is not None else reference if reference.labels is not None else None
     prior = _find_prior(reference, sample, known, seed)
-    conditional = _judge_conditional(reference, sample, prior, scale, permutations, alpha, seed)
+    matched = _match(reference, sample, prior, seed)
+    covariates = compare_covariates(reference.covariates, sample.covariates, alpha, matched.rows)
+    conditional = _judge_conditional(reference, sample, matched, scale, permutations, alpha, seed)
     if conditional.level != "green":
         prior = Prior(
             "classes look different here, so that their shares cannot be told from the model's answers"
@@ -254,20 +255,45 @@ def _compare(
     return {name: part.summarise(n) for name, part in parts.items()}, p_value
 
 
+@dataclass(frozen=True, eq=False)
+class _Matched:
+    """A reference in the mix of a sample.
+
+    Attributes
+    ----------
+    labels : (n,) array of int
+        Classes of the reference.
+    shares : (n_classes,) array
+        Mix of the sample.
+    rows : (k,) array of int, or None
+        Of the reference, in that mix; None where that cannot be.
+    """
+
+    labels: NDArray[np.int64]
+    shares: NDArray[np.float64]
+    rows: NDArray[np.int64] | None
+
+
+def _match(reference: Sources, sample: Sources, prior: Prior, seed: int) -> _Matched:
+    """Bring the reference to the mix of the sample."""
+    rng = np.random.default_rng(seed)
+    labels = find_classes(reference, prior.found, rng)
+    found = prior.found.shares if prior.found is not None else sample.probabilities.mean(axis=0)
+    shares = np.asarray(found, np.float64)
+    return _Matched(labels, shares, choose_mix(labels, shares, rng))
+
+
 def _judge_conditional(
     reference: Sources,
     sample: Sources,
-    prior: Prior,
+    matched: _Matched,
     scale: Scale,
     permutations: int,
     alpha: float,
     seed: int,
 ) -> Conditional:
     """Return how far the sample is from the reference in its mix, or as it is where that cannot be."""
-    rng = np.random.default_rng(seed)
-    labels = find_classes(reference, prior.found, rng)
-    shares = prior.found.shares if prior.found is not None else sample.probabilities.mean(axis=0)
-    chosen = choose_mix(labels, shares, rng)
+    labels, shares, chosen = matched.labels, matched.shares, matched.rows
     everything = np.arange(len(reference))
     rows = thin(everything if chosen is None else chosen, MOST_SOURCES, seed)
     others = thin(np.arange(len(sample)), MOST_SOURCES, seed + 1)

@@ -195,7 +195,9 @@ def list_references() -> dict[str, Path]:
     return {f"{name}{SUFFIX}": path for name, path in found.items() if path.is_file()}
 
 
-def choose_reference(name: str, digest: str, given: Path | None = None) -> Reference:
+def choose_reference(
+    name: str, digest: str, given: Path | None = None, *, model: Path | None = None
+) -> Reference:
     """Return the summary of a model.
 
     Parameters
@@ -203,7 +205,9 @@ def choose_reference(name: str, digest: str, given: Path | None = None) -> Refer
     name, digest : str
         Of the model, and the SHA-256 of its file.
     given : Path, optional
-        File of the summary; that beside the registered model of this name otherwise.
+        File of the summary; that beside the model otherwise.
+    model : Path, optional
+        File of the model; the registered one of this name unless given.
 
     Raises
     ------
@@ -214,7 +218,7 @@ def choose_reference(name: str, digest: str, given: Path | None = None) -> Refer
     """
     if given is not None:
         return read_reference(given, digest)
-    path = next((one.path for one in list_models() if one.name == name and not one.fault), None)
+    path = model or next((one.path for one in list_models() if one.name == name and not one.fault), None)
     found = find_reference(path, digest) if path is not None else None
     if found is None:
         raise ConfigError(

@@ -124,6 +124,11 @@ class Context:
         index = np.linspace(0, len(fields) - 1, MOST_FIGURES).round().astype(int)
         return tuple(fields[i] for i in index)
 
+    @cached_property
+    def beams(self) -> dict[str, float]:
+        """Major axis of the beam of each field, arcsec."""
+        return {name: self.release.field(name).info.beam.major for name in self.release.fields}
+
     @property
     def seed_snr(self) -> float:
         """The threshold in rms above which sources were looked for."""

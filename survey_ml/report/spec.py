@@ -41,6 +41,12 @@ PANELS: tuple[PanelSpec, ...] = (
         860,
         summary="How far the sources of each field are from what the model was made for",
     ),
+    PanelSpec(
+        "shift_gallery",
+        f"{_HOME}.morphology_gallery:show_shift_gallery",
+        870,
+        summary="Sources least like what the model was made for",
+    ),
     PanelSpec("timings", f"{_HOME}.timings:show_timings", 900, summary="Tiles and time by stage"),
     PanelSpec("provenance", f"{_HOME}.provenance:show_provenance", 950, summary="Inputs, versions, citation"),
 )

@@ -130,7 +130,7 @@ def compare_with_truth(
     catalogue: Mapping[str, Any],
     truth: Mapping[str, Any],
     *,
-    radius: float,
+    radius: float | NDArray[np.float64],
     edges: ArrayLike = SNR_EDGES,
 ) -> Comparison:
     """Match a catalogue to a truth and measure completeness and reliability.
@@ -146,7 +146,7 @@ def compare_with_truth(
     truth : mapping
         Columns ``ra``, ``dec`` and ``snr``, or ``peak_flux`` and ``local_rms``; optionally
         ``extent``, the radius in arcsec within which a detection belongs to it, 0 for points.
-    radius : float
+    radius : float or (n_true,) array
         arcsec, for points.
     edges : array
         Bins of signal to noise.
@@ -161,7 +161,8 @@ def compare_with_truth(
     true_snr = _true_snr(truth)
     extent = np.asarray(truth["extent"], np.float64) if "extent" in truth else np.zeros(len(true_ra))
     usable = np.flatnonzero(true_snr > LEAST_TRUE_SNR)
-    pairs = match_sky(ra, dec, true_ra[usable], true_dec[usable], np.maximum(extent[usable], radius))
+    reach = np.maximum(extent, radius)
+    pairs = match_sky(ra, dec, true_ra[usable], true_dec[usable], reach[usable])
     found = np.zeros(len(true_ra), dtype=bool)
     real = np.zeros(len(ra), dtype=bool)
     found[usable[pairs.second]] = True
@@ -180,6 +181,23 @@ def compare_with_truth(
         measure_shares(found, true_snr, edges),
         measure_shares(real, snr, edges),
     )
+
+
+def find_radii(truth: Mapping[str, Any], beams: Mapping[str, float]) -> NDArray[np.float64]:
+    """Return how far from each true source a detection of it may be: the major axis of the beam, arcsec.
+
+    Parameters
+    ----------
+    truth : mapping
+        ``ra``; optionally ``field``, where it lies.
+    beams : mapping
+        Major axis of each field. The largest counts where the field is not told: where beams differ, a
+        coarse field would let sources of a sharp one match by chance.
+    """
+    largest = max(beams.values())
+    if "field" not in truth:
+        return np.full(len(truth["ra"]), largest)
+    return np.array([beams.get(str(name), largest) for name in truth["field"]], np.float64)
 
 
 def _true_snr(truth: Mapping[str, Any]) -> NDArray[np.float64]:

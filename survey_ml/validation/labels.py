@@ -55,7 +55,7 @@ class Confusion:
 
 
 def match_objects(
-    catalogue: Mapping[str, Any], truth: Mapping[str, Any], *, radius: float
+    catalogue: Mapping[str, Any], truth: Mapping[str, Any], *, radius: float | NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find for each true object the source that stands for it.
 
@@ -68,7 +68,7 @@ def match_objects(
         ``ra``, ``dec`` (deg) and ``total_flux``.
     truth : mapping
         ``ra``, ``dec``; optionally ``total_flux``, and ``extent``, a radius in arcsec.
-    radius : float
+    radius : float or (n_true,) array
         arcsec, for objects without an extent or with a smaller one.
 
     Returns
@@ -77,7 +77,7 @@ def match_objects(
         Rows of the catalogue and of the truth that belong together, in the order of the truth.
     """
     ra, dec = np.asarray(truth["ra"], np.float64), np.asarray(truth["dec"], np.float64)
-    reach = np.full(len(ra), float(radius))
+    reach = np.broadcast_to(np.asarray(radius, np.float64), len(ra))
     if "extent" in truth:
         reach = np.fmax(reach, np.asarray(truth["extent"], np.float64))
     flux = np.asarray(catalogue["total_flux"], np.float64)

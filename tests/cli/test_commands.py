@@ -188,9 +188,13 @@ def test_the_demo_scores_itself_against_its_truth(call, tmp_path):
         assert classes["accuracy"]["k"] == right and classes["accuracy"]["n"] >= 1
         assert 0 <= classes["unflagged"]["n"] <= classes["accuracy"]["n"]
         assert sum(sum(row["called"].values()) for row in classes["kinds"]) >= classes["accuracy"]["n"]
+    # Fields this small hold too few objects, and that is what is said.
+    assert {one["level"] for one in first.json["shift"].values()} <= {"unknown"}
+    assert list(first.json["shift"]) == (["demo_1", "demo_2", "all"] if classes is not None else [])
     again = call(*args)
     assert again.code == 0, again.err
     assert "against the truth" in again.out
+    assert ("\nsources against what the model was made for" in again.out) == (classes is not None)
     assert ("\nclasses by " in again.out) == (classes is not None) == ("\nnot flagged " in again.out)
     assert f"{folder}/release/report.html" in again.out
     assert all(row.split()[2] == "0" for row in again.out.splitlines() if row.startswith("extraction"))

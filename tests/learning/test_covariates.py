@@ -86,3 +86,20 @@ def test_what_is_not_known_is_left_out():
 def test_holm_by_hand():
     found = adjust_holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+
+
+def test_sizes_are_compared_in_the_same_mix_of_classes_and_beams_as_they_are():
+    rng = np.random.default_rng(3)
+    # Half of the reference is small, most of the sample.
+    large = np.arange(200) >= 100
+    reference = {"size": np.where(large, 40.0, 8.0) + rng.normal(size=200), "beam": np.where(large, 4.0, 3.0)}
+    small = rng.random(80) < 0.85
+    sample = {"size": np.where(small, 8.0, 40.0) + rng.normal(size=80), "beam": np.full(80, 6.0)}
+    plain = compare_covariates(reference, sample, 0.01)
+    assert plain["size"].shifted and plain["beam"].shifted
+    matched = np.concatenate([np.arange(100), np.arange(100, 118)])
+    found = compare_covariates(reference, sample, 0.01, matched)
+    assert not found["size"].shifted and found["size"].p_value > 0.05
+    assert found["beam"].shifted and found["beam"].reference == pytest.approx(plain["beam"].reference)
+    larger = compare_covariates(reference, {"size": sample["size"] * 1.6}, 0.01, matched)
+    assert larger["size"].shifted

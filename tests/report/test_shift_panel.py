@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from survey_ml.data.commit import Commit, Unit
 from survey_ml.report.panels.shift import read_verdicts, show_shift
+from survey_ml.report.panels.shift_views import draw_history
 
 STATISTIC = {
     "value": 0.123, "low": 0.1, "high": 0.15, "null_mean": 0.007, "null_std": 0.002, "p_value": 0.005,
@@ -102,3 +103,36 @@ def test_fields_that_cannot_be_judged_make_no_figure(tell):
 
 def test_there_is_no_panel_without_the_stage(context):
     assert show_shift(context) is None
+
+
+def test_fields_and_squares_are_on_the_map_and_runs_on_the_curve(tell, context):
+    names = context.release.fields
+    square = {"x": [-0.5, 63.5], "y": [-0.5, 63.5], "n": 30, "p_value": 0.5, "cause": ""}
+    squares = [
+        square | {"level": "green", "score": 0.02},
+        square | {"x": [63.5, 127.5], "level": "unknown", "score": None, "p_value": None, "n": 9},
+    ]
+    shares = {name: {"estimate": 0.5, "low": 0.4, "high": 0.6} for name in ("FRI", "FRII")}
+    verdict = judged("green", 0.02, shares=shares) | {"squares": squares}
+    html = str(show_shift(tell({names[0]: verdict})).body)
+    assert "Sky map of the shift of 1 fields" in html and "0 – 64" in html and "64 – 128" in html
+    assert "once a later run finds something else" in html
+    entry = {"fields": {"one": {"level": "green", "score": 0.1}}, "release": None}
+    later = {"fields": {"one": {"level": "red", "score": 0.3}, "two": {"level": "unknown", "score": None}}}
+    entries = [
+        {"number": 1, "when": "2026-01-01T00:00:00Z", "entry": entry},
+        {"number": 2, "when": "2026-02-01T00:00:00Z", "entry": later | {"release": None}},
+    ]
+    assert "Scores of the shift over 2 runs" in str(draw_history(entries))
+
+
+def test_all_fields_together_are_told_above_the_fields(tell, context):
+    made = tell({"sky": judged("red", 0.3, "beam")})
+    unit = dataclasses.replace(next(iter(made.commits)), field="", stage="shift_release")
+    whole = judged("amber", 0.12, "size") | {"fields": 4}
+    like = next(iter(context.commits.values()))
+    commit = dataclasses.replace(like, unit=unit, summaries={"shift_release_verdict": whole})
+    html = str(show_shift(dataclasses.replace(made, commits={**made.commits, unit: commit})).body)
+    assert (
+        "All fields together: <b>amber</b>, likely cause size, score 0.12, by 60 sources of 4 fields" in html
+    )

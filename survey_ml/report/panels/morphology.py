@@ -13,7 +13,7 @@ from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.style import BLUE, INK, make_figure
-from survey_ml.validation.completeness import Share, measure_share
+from survey_ml.validation.completeness import Share, find_radii, measure_share
 from survey_ml.validation.labels import Confusion, count_labels, find_doubtful, match_objects
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def match_truth(context: Context) -> tuple[NDArray[np.int64], NDArray[np.str_]] 
     if "kind" not in truth:
         return None
     ours = {name: context.column("sources", name)[context.is_best] for name in ("ra", "dec", "total_flux")}
-    radius = max(context.release.field(name).info.beam.major for name in context.release.fields)
-    rows, objects = match_objects(ours, truth, radius=radius)
+    rows, objects = match_objects(ours, truth, radius=find_radii(truth, context.beams))
     return rows, np.asarray(truth["kind"], np.str_)[objects]
 
 

@@ -86,6 +86,24 @@ def show_uncertainty_gallery(context: Context) -> Panel | None:
     return _show_groups(context, model, "Most uncertain classes", {"Most uncertain": chosen})
 
 
+def show_shift_gallery(context: Context) -> Panel | None:
+    """Return pictures of the sources least like the model's reference, where the stage shift has run."""
+    model = read_model(context)
+    strange = context.column("shift_objects", "shift_strangeness")
+    if model is None or not len(strange):
+        return None
+    names = ("field", "source_id")
+    keys = zip(*(context.column("sources", name).tolist() for name in names), strict=True)
+    place = {key: row for row, key in enumerate(keys)}
+    told = list(zip(*(context.column("shift_objects", name).tolist() for name in names), strict=True))
+    values = np.nan_to_num(strange.astype(np.float64), nan=-np.inf)
+    order = [place[told[k]] for k in np.argsort(-values, kind="stable").tolist() if told[k] in place]
+    best = np.array([row for row in order if context.is_best[row]], np.int64)
+    chosen = _take_islands(context, best, _DOUBTFUL, set())
+    title = "Sources least like what the model was made for"
+    return _show_groups(context, model, title, {"Most shifted": chosen})
+
+
 def _show_groups(
     context: Context, model: dict[str, Any], title: str, groups: Mapping[str, list[int]]
 ) -> Panel | None:

@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from survey_ml.data.history import read_history
+from survey_ml.export.shift import HISTORY
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
+from survey_ml.report.panels.shift_views import COLOURS, draw_history, draw_sky
 from survey_ml.report.panels.sky import shorten
-from survey_ml.report.style import GREEN, GREY, ORANGE, RED, make_figure
+from survey_ml.report.style import make_figure
 
 _ROWS = 40
 """Fields that are listed and drawn at most: the loudest."""
 _DISTANCES = 8
 """Fields whose distances are listed."""
 _WORST = {"red": 0, "amber": 1, "green": 2, "unknown": 3}
-_COLOURS = {"red": RED, "amber": ORANGE, "green": GREEN, "unknown": GREY}
 _INTRO = """<p>Sources of each field beside the images that <b>{{ model }}</b> was made for: {{ data }}
 ({{ n }} {{ 'images that it was not trained on' if held_out else 'images, some of its training' }}). Green:
 nothing found. Amber: the mix of classes or how images look differs, but classes can be told. Red: sources of
@@ -51,15 +53,60 @@ def show_shift(context: Context) -> Panel | None:
         permutations=first["permutations"],
         **first["reference"],
     )
-    pieces = [intro, _list_fields(verdicts)]
+    pieces = [intro, _say_whole(context), _list_fields(verdicts)]
     judged = {name: one for name, one in verdicts.items() if one["score"] is not None}
     if judged:
-        pieces += [_draw_scores(judged), _list_distances(judged)]
+        fields = {name: context.release.field(name).info for name in context.release.fields}
+        pieces += [_draw_scores(judged), draw_sky(verdicts, fields)]
+        pieces += [_list_squares(verdicts), draw_history(read_history(context.release.store, HISTORY))]
+        pieces.append(_list_distances(judged))
     return Panel("Shift from what the model was made for", join(pieces))
 
 
 def _score(verdict: Mapping[str, Any]) -> float:
     return -1.0 if verdict["score"] is None else float(verdict["score"])
+
+
+def _say_whole(context: Context) -> Markup:
+    """Return what is said of all fields together, where that was asked for."""
+    found = [one for unit, one in context.commits.items() if unit.stage == "shift_release"]
+    if not found:
+        return Markup()
+    whole = found[0].summaries["shift_release_verdict"]
+    return render(
+        "<p>All fields together: <b>{{ level }}</b>{{ cause }}{{ score }}, by {{ n }} sources of "
+        "{{ fields }} fields.{{ reason }}</p>",
+        level=whole["level"],
+        cause=f", likely cause {whole['cause']}" if whole["cause"] else "",
+        score="" if whole["score"] is None else f", score {whole['score']:.2f}",
+        n=whole["n"],
+        fields=whole["fields"],
+        reason=f" {whole['reason']}." if whole["reason"] else "",
+    )
+
+
+def _list_squares(verdicts: Verdicts) -> Markup:
+    """Return a line a square of a field that has several."""
+    rows = [
+        (
+            name,
+            " – ".join(f"{edge + 0.5:.0f}" for edge in square["x"]),
+            " – ".join(f"{edge + 0.5:.0f}" for edge in square["y"]),
+            square["level"],
+            "–" if square["score"] is None else f"{square['score']:.2f}",
+            square["cause"] or "–",
+            "–" if square["p_value"] is None else f"{square['p_value']:.3g}",
+            square["n"],
+        )
+        for name, one in list(verdicts.items())[:_DISTANCES]
+        for square in one.get("squares") or []
+    ]
+    if not rows:
+        return render("<p>No field has sources enough for two squares, of 20 each, to be judged.</p>")
+    header = ("Field", "x (px)", "y (px)", "Level", "Score", "Likely cause", "p", "Sources")
+    caption = "Squares of the fields with the loudest alarms; unknown: fewer than 20 sources"
+    table = make_table(header, rows, numeric=(4, 6, 7), caption=caption)
+    return render("<details><summary>Squares</summary>{{ table }}</details>", table=table)
 
 
 def _list_fields(verdicts: Verdicts) -> Markup:
@@ -97,7 +144,7 @@ def _draw_scores(verdicts: Verdicts) -> Markup:
     shown = list(verdicts.items())[:_ROWS]
     figure, (axis,) = make_figure(height=1.0 + 0.22 * len(shown))
     place = np.arange(len(shown))
-    colours = [_COLOURS[one["level"]] for _, one in shown]
+    colours = [COLOURS[one["level"]] for _, one in shown]
     axis.barh(place, [_score(one) for _, one in shown], color=colours, height=0.6)
     axis.set_yticks(place, [shorten(name) for name, _ in shown], parse_math=False)
     for number, (_, one) in enumerate(shown):

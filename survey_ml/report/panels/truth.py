@@ -13,7 +13,13 @@ from survey_ml.data.catalogues import read_catalogue
 from survey_ml.report.context import Context
 from survey_ml.report.panel import Panel, draw, join, make_table, render
 from survey_ml.report.style import BLUE, GREEN, GREY, label_plainly, make_figure
-from survey_ml.validation.completeness import Bin, compare_with_truth, measure_share, measure_shares
+from survey_ml.validation.completeness import (
+    Bin,
+    compare_with_truth,
+    find_radii,
+    measure_share,
+    measure_shares,
+)
 from survey_ml.validation.match import make_vectors
 
 if TYPE_CHECKING:
@@ -31,7 +37,8 @@ def show_truth(context: Context) -> Panel | None:
     if context.config.truth is None or not table:
         return None
     truth = add_noise(context, read_catalogue(context.config.truth, context.base, ("ra", "dec")))
-    radius = max(context.release.field(name).info.beam.major for name in context.release.fields) / 2
+    radius = find_radii(truth, context.beams) / 2
+    ends = sorted({min(context.beams.values()), max(context.beams.values())})
     # The truth holds each object once, so second measurements in overlapping fields must stay out.
     best = context.best_of(table)
     ours = {c: context.column(table, c)[best] for c in ("ra", "dec", "snr")}
@@ -45,7 +52,7 @@ def show_truth(context: Context) -> Panel | None:
         table=table,
         path=Path(context.config.truth).name,
         n=len(truth["ra"]),
-        radius=f"{radius:.3g}",
+        radius=" to ".join(f"{one / 2:.3g}" for one in ends),
         complete=_say(measure_share(found[true_snr >= 7])),
         reliable=_say(measure_share(real)),
     )

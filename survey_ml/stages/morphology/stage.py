@@ -64,7 +64,7 @@ class MorphologyOptions(Options):
     _tell_path = field_validator("model", mode="before")(tell_path_from_name)
 
     def files(self) -> Mapping[str, Path]:
-        """Return the model's file, under its name.
+        """Return the model's file, under its name; and what lies beside one that is given by its path.
 
         Raises
         ------
@@ -72,10 +72,14 @@ class MorphologyOptions(Options):
             When there is no such model, or what runs one is not installed.
         """
         require_libraries("morphology")
+        from survey_ml.models.reference import SUFFIX as BESIDE
         from survey_ml.models.registry import find_model
 
         found = find_model(self.model)
-        return {found.name: found.path}
+        # The stage shift knows the references of registered models; of others only this stage knows where.
+        beside = found.path.with_suffix(BESIDE)
+        more = {beside.name: beside} if isinstance(self.model, Path) and beside.is_file() else {}
+        return {found.name: found.path} | more
 
 
 @cache
@@ -212,7 +216,15 @@ class Morphology(Stage):
             "licence": card.licence,
             "preprocessing": asdict(card.preprocessing),
             "cutouts": self.options.model_dump(include={"cutout_arcsec", "centre", "shown"}),
+            "path": self._locate(),
         }
+
+    def _locate(self) -> str:
+        """Return where a model lies that is not known by its name, for what lies beside it."""
+        from survey_ml.models.registry import find_model
+
+        model = cast(MorphologyOptions, self.options).model
+        return str(find_model(model).path.absolute()) if isinstance(model, Path) else ""
 
 
 class _Found:

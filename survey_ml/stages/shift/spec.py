@@ -17,8 +17,24 @@ SPEC = StageSpec(
         table("sources", "source"),
         table("islands", "island"),
     ),
-    writes=(table("shift"), summary("shift_verdict")),
+    writes=(
+        table("shift"),
+        summary("shift_verdict"),
+        table("shift_objects"),
+        table("shift_sources", "source"),
+    ),
     scope=Scope.FIELD,
+    version="2",
     resources=Resources(cpus=1, memory=3 << 29),
     summary="Whether the sources of a field are like what the model was made for, and how they differ",
+)
+
+RELEASE = StageSpec(
+    name="shift_release",
+    factory="survey_ml.stages.shift.release:ReleaseShift",
+    reads=(table("shift_objects"), summary("shift_verdict")),
+    writes=(summary("shift_release_verdict"),),
+    scope=Scope.RELEASE,
+    resources=Resources(cpus=1, memory=3 << 29),
+    summary="Whether the sources of all fields together are like what the model was made for",
 )

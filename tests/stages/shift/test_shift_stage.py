@@ -17,8 +17,17 @@ from survey_ml.errors import ConfigError, InputError
 from survey_ml.field import Beam, Field
 from survey_ml.simulation.sky import make_cards
 from survey_ml.stage import Inputs
-from survey_ml.stages.shift.spec import SPEC
-from survey_ml.stages.shift.stage import ShiftMonitor, ShiftOptions
+from survey_ml.stages.morphology.stage import MorphologyOptions
+from survey_ml.stages.shift.release import ReleaseShift
+from survey_ml.stages.shift.spec import RELEASE, SPEC
+from survey_ml.stages.shift.stage import (
+    DOUBTFUL,
+    FLAGS,
+    NOT_JUDGED,
+    REFUSED,
+    ShiftMonitor,
+    ShiftOptions,
+)
 
 pytest.importorskip("torch", reason="survey-ml[learning] is not installed")
 
@@ -54,6 +63,7 @@ def classify(model, images, field=None):
     y, x = (SIDE * part[:n] + SIDE // 2 for part in np.divmod(np.arange(ROWS * COLUMNS), COLUMNS))
     sources = {
         "source_id": number, "island_id": number, "x": x.astype(float), "y": y.astype(float),
+        "ra": 150.0 - x * 1.8 / 3600.0, "dec": 2.2 + y * 1.8 / 3600.0, "peak_flux": np.ones(n),
         "local_rms": np.full(n, 0.005), "resolved": np.ones(n, bool), "n_components": np.ones(n, np.int32),
     }  # fmt: skip
     islands = {"island_id": number} | {
@@ -217,3 +227,98 @@ def test_the_key_holds_the_file_that_is_named_or_all_that_could_be(tmp_path):
     path = tmp_path / "some.reference"
     assert ShiftOptions(reference=str(path)).files() == {"reference": path}
     assert set(ShiftOptions().files()) >= {"mirabest-d4.reference", "firstgalaxy-d4.reference"}
+
+
+def run_all(stage, inputs):
+    _, found, summaries = check_outputs("shift", SPEC.writes, stage.run(inputs), None)
+    return {name: rows for name, (rows, _) in found.items()}, summaries["shift_verdict"]
+
+
+def test_pieces_of_one_galaxy_count_once(model, same):
+    plain, _ = run_all(set_up(model), same)
+    # Each source found in three pieces within a few arcsec, which are shown the same picture.
+    tripled = {name: {key: np.tile(v, (3,) + (1,) * (v.ndim - 1)) for key, v in rows.items()}
+               for name, rows in same.tables.items()}  # fmt: skip
+    number = np.arange(216)
+    for name in ("sources", "morphology", "morphology_features"):
+        tripled[name]["source_id"] = number
+    tripled["sources"]["dec"] = tripled["sources"]["dec"] + (number // 72) * 5.0 / 3600.0
+    tripled["sources"]["peak_flux"] = 1.0 - 0.1 * (number // 72)
+    tripled["islands"] = same.tables["islands"]
+    tables, verdict = run_all(set_up(model), dataclasses.replace(same, tables=tripled))
+    assert (verdict["n"], verdict["n_left_out"], verdict["n_pieces"]) == (72, 144, 144)
+    for name in ("shift_level", "shift_score", "shift_p_value"):
+        assert tables["shift"][name] == plain["shift"][name]
+    assert tables["shift_objects"]["source_id"].tolist() == list(range(72))
+    assert tables["shift_sources"]["source_id"].tolist() == number.tolist()
+
+
+def test_all_sources_of_a_field_are_flagged_by_its_level(model, same):
+    tables, _ = run_all(set_up(model), same)
+    assert set(tables["shift_sources"]["shift_flags"]) == {0}
+    tables, _ = run_all(set_up(model), take(same, slice(0, 12)))
+    assert (
+        set(tables["shift_sources"]["shift_flags"]) == {NOT_JUDGED}
+        and len(tables["shift_objects"]["ra"]) == 12
+    )
+    assert (FLAGS["red"], FLAGS["amber"]) == (REFUSED, DOUBTFUL)
+    tables, _ = run_all(set_up(model), take(same, slice(0, 0)))
+    assert {len(rows["source_id"]) for name, rows in tables.items() if name != "shift"} == {0}
+
+
+def test_squares_are_judged_where_there_are_sources_for_two(model, same):
+    _, verdict = run_all(set_up(model), same)
+    squares = verdict["squares"]
+    assert len(squares) >= 2 and sum(one["n"] for one in squares) == 72
+    for one in squares:
+        assert (one["level"] == "unknown") == (one["n"] < 20) == (one["score"] is None)
+    _, verdict = run_all(set_up(model), take(same, slice(0, 39)))
+    assert verdict["squares"] == [] and verdict["level"] != "unknown"
+
+
+def make_release(fields, verdicts):
+    rows = {}
+    for name, tables in fields.items():
+        part = tables["shift_objects"]
+        for key, values in {"field": np.full(len(part["ra"]), name, object), **part}.items():
+            rows.setdefault(key, []).append(values)
+    tables = {"shift_objects": {key: np.concatenate(values) for key, values in rows.items()}}
+    return Inputs(None, None, {}, tables, {"shift_verdict": verdicts}, {})
+
+
+def run_release(model, inputs, **options):
+    own = {"reference": model.with_suffix(".reference"), "permutations": 100}
+    stage = ReleaseShift(ShiftOptions(**own | options))
+    stage.setup()
+    _, _, summaries = check_outputs("shift_release", RELEASE.writes, stage.run(inputs), None)
+    return summaries["shift_release_verdict"]
+
+
+def test_a_release_is_judged_by_all_its_fields(model, same):
+    # Neither field has sources enough by itself; the second shows some sky of the first once more.
+    halves = {"one": slice(0, 18), "two": slice(15, 33)}
+    found = {name: run_all(set_up(model), take(same, part)) for name, part in halves.items()}
+    verdicts = {name: verdict for name, (_, verdict) in found.items()}
+    assert {one["level"] for one in verdicts.values()} == {"unknown"}
+    whole = run_release(model, make_release({name: t for name, (t, _) in found.items()}, verdicts))
+    assert (whole["n"], whole["n_left_out"], whole["fields"]) == (33, 3, 2)
+    assert whole["conditional"]["level"] == "green" and whole["score"] is not None
+    one = {"one": found["one"][0]}
+    few = run_release(model, make_release(one, {"one": verdicts["one"]}))
+    assert few["level"] == "unknown" and "18 sources" in few["reason"] and few["score"] is None
+
+
+def test_fields_of_different_models_are_no_release(model, same):
+    tables, verdict = run_all(set_up(model), take(same, slice(0, 18)))
+    other = verdict | {"model": verdict["model"] | {"hash": "f" * 64}}
+    with pytest.raises(InputError, match="classified by trial and trial"):
+        run_release(model, make_release({"one": tables, "two": tables}, {"one": verdict, "two": other}))
+
+
+def test_the_reference_beside_a_model_that_is_given_by_its_path_is_found(model, same):
+    summary = same.summaries["morphology_model"]["0_0"] | {"path": str(model)}
+    there = dataclasses.replace(same, summaries={"morphology_model": {"0_0": summary}})
+    row, verdict = run(set_up(model, reference="auto"), there)
+    assert row["shift_level"] == "green" and verdict["model"]["path"] == str(model)
+    options = MorphologyOptions(model=str(model))
+    assert set(options.files()) == {"trial", "trial.reference"}
