@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 from survey_ml.errors import ConfigError, SurveyMLError
-from survey_ml.learning.baselines import make_lenet
+from survey_ml.learning.baselines import make_lenet, make_tang
 from survey_ml.learning.fixmatch import (
     Unlabelled,
     align_probabilities,
@@ -179,28 +178,33 @@ def test_faults_are_said():
             FixMatchRecipe(**settings)
 
 
-def draw_blobs(n, seed, side=32):
-    """Narrow and wide blobs in noise: easy to tell apart, and hard to learn from few."""
+def draw_blobs(n, seed, *, alike=True, side=36):
+    """Narrow and wide blobs in noise; ``alike`` as bright, else the narrow ones are the brighter."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % 2).astype(np.int64)
     y, x = np.mgrid[:side, :side] - 0.5 * (side - 1)
-    width = np.where(labels == 1, 5.0, 2.5) * rng.uniform(0.9, 1.1, n)
-    noise = gaussian_filter(rng.normal(size=(n, side, side)), (0.0, 1.5, 1.5))
-    images = 0.6 * np.exp(-0.5 * (x**2 + y**2) / width[:, None, None] ** 2) + 0.25 * noise / noise.std()
+    width = np.where(labels == 1, 6.0, 3.0) * rng.uniform(0.9, 1.1, n)
+    peak = rng.uniform(0.3, 1.0, n) if alike else np.where(labels == 1, 0.35, 0.95)
+    images = peak[:, None, None] * np.exp(-0.5 * (x**2 + y**2) / width[:, None, None] ** 2)
+    images += 0.15 * rng.normal(size=images.shape)
     return np.clip(images, 0.0, 1.0).astype(np.float32), labels
 
 
 @pytest.mark.slow
 def test_with_four_labels_a_pool_helps():
+    # The four can be told by their brightness as well, and the pool shows that this means nothing.
     images, labels = draw_blobs(300, 11)
-    recipe = replace(SMALL, threshold=0.8, align=True, epochs=8, steps=30, batch_size=4, ratio=7)
+    architecture = Architecture(2, side=36, reduce=2, mean=0.2, std=0.2)
+    recipe = replace(SMALL, threshold=0.8, align=True, epochs=6, steps=30, batch_size=4)
     shares = []
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         right = []
         for pool in (None, Unlabelled(*draw_blobs(200, 5))):
-            network = make_network(seed, replace(LENET, mean=0.2))
-            train_fixmatch(network, draw_blobs(4, 20 + seed), pool, replace(recipe, seed=seed))
+            torch.manual_seed(seed)
+            network = make_tang(architecture)
+            few = draw_blobs(4, 20 + seed, alike=False)
+            train_fixmatch(network, few, pool, replace(recipe, ratio=7, seed=seed))
             right.append(float((predict_logits(network, images).argmax(1) == labels).mean()))
         shares.append(right)
     plain, helped = np.mean(shares, axis=0)
-    assert helped > plain + 0.05, shares
+    assert helped > max(0.9, plain + 0.1), shares
