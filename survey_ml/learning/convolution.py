@@ -174,7 +174,7 @@ def plan_blocks(rows: int, columns: int) -> list[tuple[int, int]]:
 
 
 class FeatureStandard(nn.Module):
-    """Standardise features: over the batch in training, by fixed numbers afterwards.
+    """Standardise features, or channels: over the batch in training, by fixed numbers afterwards.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ class FeatureStandard(nn.Module):
         """What one batch counts for in the fixed numbers."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise (n, width)."""
+        """Standardise (n, width), or (n, width, y, x) over all pixels of a channel."""
         return functional.batch_norm(
             x, self.mean, self.variance, self.scale, self.offset, self.training, self.share
         )

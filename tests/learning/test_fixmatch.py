@@ -19,6 +19,7 @@ from survey_ml.learning.fixmatch import (
 )
 from survey_ml.learning.fixmatch_recipe import PAPER, SMALL, FixMatchRecipe
 from survey_ml.learning.networks import Architecture, AttentionNetwork
+from survey_ml.learning.tang import TangNetwork
 from survey_ml.learning.training import State, predict_logits
 
 LENET = Architecture(2, side=32, reduce=2, mean=0.1, std=0.2, dropout=0.2)
@@ -54,6 +55,18 @@ def test_the_presets_are_those_of_the_paper_and_of_a_cpu():
     assert (PAPER.threshold, PAPER.weight, PAPER.ratio, PAPER.batch_size) == (0.95, 1.0, 7, 20)
     assert (PAPER.learning_rate, PAPER.epochs, PAPER.average, PAPER.operations) == (5e-4, 800, 0.0, 2)
     assert SMALL.threshold == 0.95 and SMALL.epochs * SMALL.steps == 800
+
+
+def test_the_published_network_has_as_many_weights_and_keeps_its_statistics():
+    network = TangNetwork(Architecture(2, side=150, reduce=1, dropout=0.5))
+    assert sum(value.numel() for value in network.parameters()) == 213_358
+    torch.manual_seed(0)
+    small = TangNetwork(Architecture(2, side=72, reduce=1, mean=0.1, std=0.2))
+    state = train_fixmatch(small, draw_sources(8, 1, 72), Unlabelled(*draw_sources(20, 2, 72)), QUICK)
+    means = [value for name, value in state.best.items() if name.endswith(".mean")]
+    assert len(means) == 4 and all(value.abs().max() > 0 for value in means)
+    with pytest.raises(ConfigError, match="too small for the network tang"):
+        TangNetwork(Architecture(2, side=48, reduce=1))
 
 
 def test_only_sure_images_count_and_the_mean_is_over_all():
