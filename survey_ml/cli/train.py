@@ -40,7 +40,7 @@ def train() -> None:
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="YAML with further settings.")
 @click.option(
     "--model",
-    type=click.Choice(["attention-gate", "equivariant", "cnn", "lenet", "forest"]),
+    type=click.Choice(["attention-gate", "equivariant", "cnn", "tang", "lenet", "forest"]),
     help="Kind of model: equivariant unless given here or in the file.",
 )
 @click.option("--name", help="Name of the model: lower-case letters, digits and hyphens.")

@@ -64,7 +64,7 @@ def open_pool(
             f"{', '.join(images.classes)}; name one with --pool-model",
             err=True,
         )
-        return pool
+        return replace(pool, doubts=("nothing told whether they are like the labelled ones",))
     doubts = find_doubts(judge, pool, {"train": train, "valid": valid, "test": test})
     if doubts and not anyway:
         raise ConfigError(

@@ -175,7 +175,7 @@ def plan_blocks(rows: int, columns: int) -> list[tuple[int, int]]:
 
 
 class FeatureStandard(nn.Module):
-    """Standardise features: over the batch in training, by fixed numbers afterwards.
+    """Standardise features, or channels: over the batch in training, by fixed numbers afterwards.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ class FeatureStandard(nn.Module):
         """Whose parts make up the batch."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise (n, width)."""
+        """Standardise (n, width), or (n, width, y, x) over all pixels of a channel."""
         shared = self.training and self.team.size > 1
         done = functional.batch_norm(
             self.team.gather(x) if shared else x,

@@ -211,7 +211,6 @@ class _Course:
         while state.epoch < recipe.epochs and state.epoch - state.best_epoch < patience:
             began = time.perf_counter()
             entry = {"epoch": float(state.epoch + 1), **self._run_epoch(state.epoch)}
-            _copy_running_means(self.averaged, self.network)
             settled = self.blocks.finish(self.images[settling[:SETTLING]])
             settle_standards(self.averaged, settled, self.device)
             if validation is not None:
@@ -390,9 +389,3 @@ def _order_labelled(labels: Tensor, size: int, balance: bool, generator: torch.G
     each = math.ceil(size / len(classes))
     chosen = [one[_order(len(one), each, generator)] for one in classes]
     return torch.stack(chosen, dim=1).flatten()[:size]
-
-
-def _copy_running_means(averaged: nn.Module, network: nn.Module) -> None:
-    """Give an average of weights the statistics of batch normalisation, which are means already."""
-    for one, other in zip(averaged.buffers(), network.buffers(), strict=True):
-        one.copy_(other)

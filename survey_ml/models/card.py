@@ -83,7 +83,9 @@ class Metric(Part):
     """Images that it was measured on."""
 
 
-_OF = {"head": "laplace", "attention": "deep-ensemble", "cnn": "deep-ensemble", "lenet": "deep-ensemble"}
+PLAIN = ("cnn", "tang", "lenet")
+"""Kinds of networks without attention."""
+_OF = {"head": "laplace"} | dict.fromkeys(("attention", *PLAIN), "deep-ensemble")
 """Which of the two methods that are not for all a kind of model may have."""
 
 
@@ -146,10 +148,10 @@ class Card(Part):
     """Changes whenever the weights do."""
     classes: tuple[str, ...] = Field(min_length=2, max_length=1000)
     """Classes in the order of the logits, as shown."""
-    kind: Literal["attention", "cnn", "lenet", "forest", "head"]
-    """`attention`: a network of `survey_ml.learning.networks`; `cnn`: that of Tang et al. 2019; `lenet`: that
-    of Mohan et al. 2022; `forest`: trees on measurements; `head`: a posterior over the last layer of
-    another model."""
+    kind: Literal["attention", "cnn", "tang", "lenet", "forest", "head"]
+    """`attention`: a network of `survey_ml.learning.networks`; `cnn`: after Tang et al. 2019; `tang`: theirs
+    as published; `lenet`: that of Mohan et al. 2022; `forest`: trees on measurements; `head`: a posterior
+    over the last layer of another model."""
     architecture: Plain
     """What the network or the forest is built from, beside its arrays."""
     preprocessing: Preprocessing = Preprocessing()

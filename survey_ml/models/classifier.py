@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.learning.forest import Forest
-from survey_ml.models.card import Card
+from survey_ml.models.card import PLAIN, Card
 from survey_ml.models.format import SHOWN_DIGITS, read_model
 from survey_ml.models.kinds import parse_forest
 from survey_ml.models.posterior import find_networks
@@ -120,7 +120,7 @@ class Classifier:
             logits=joined,
             probabilities=_apply_softmax(joined, self.card.temperature),
             embedding=np.concatenate(embedding),
-            attention=None if self.card.kind in ("cnn", "lenet") else _join(attention),
+            attention=None if self.card.kind in PLAIN else _join(attention),
         )
 
     def _run(

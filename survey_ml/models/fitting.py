@@ -29,7 +29,7 @@ from survey_ml.learning.scores import (
     measure_macro_f1,
 )
 from survey_ml.learning.splits import split_by_sky
-from survey_ml.models.card import Card, Metric, Training
+from survey_ml.models.card import PLAIN, Card, Metric, Training
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.format import save_model
 from survey_ml.models.kinds import ForestArchitecture, make_network
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 Trainer = Callable[..., "State"]
 """Called as ``train_network`` is."""
-Kind = Literal["attention-gate", "equivariant", "cnn", "lenet", "forest"]
+Kind = Literal["attention-gate", "equivariant", "cnn", "tang", "lenet", "forest"]
 CHECKPOINT = "checkpoint.pt"
 CURVES = "curves.csv"
 METRICS = "metrics.json"
@@ -65,8 +65,8 @@ class Fitting(BaseModel):
     name: str = "my-model"
     """Of the model: lower-case letters, digits and hyphens."""
     model: Kind = "equivariant"
-    """attention-gate, equivariant, cnn (of Tang et al. 2019), lenet (of Mohan et al. 2022) or forest (on
-    image measurements)."""
+    """attention-gate, equivariant, cnn (after Tang et al. 2019), tang (the same as published), lenet (of
+    Mohan et al. 2022) or forest (on image measurements)."""
     group: str = "D4"
     """Turns and reflections that the equivariant network commutes with: C4, C8, C16, D4, D8, D16."""
     architecture: dict[str, Any] = {}
@@ -349,7 +349,7 @@ def _fit_network(
         parse_fixmatch(fitting.fixmatch or {}, fitting.seed)  # says what is wrong before anything is built
     card = Card(
         **about,
-        kind=fitting.model if fitting.model in ("cnn", "lenet") else "attention",
+        kind=fitting.model if fitting.model in PLAIN else "attention",
         architecture=json.loads(json.dumps(asdict(architecture))),
         posterior=posterior.describe(architecture.dropout) if posterior is not None else None,
         invariant_under=group if group in ("C4", "D4") else "",

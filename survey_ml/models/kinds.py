@@ -16,6 +16,7 @@ from survey_ml.models.posterior import Shapes, list_weights
 if TYPE_CHECKING:
     from survey_ml.learning.baselines import PlainNetwork
     from survey_ml.learning.networks import Architecture, AttentionNetwork
+    from survey_ml.learning.tang import TangNetwork
 
 MOST_FIELDS = 4096
 LARGEST_FILTER = 31
@@ -125,7 +126,7 @@ def parse_head(card: Card) -> HeadArchitecture:
     return found
 
 
-def build_network(card: Card) -> AttentionNetwork | PlainNetwork:
+def build_network(card: Card) -> AttentionNetwork | PlainNetwork | TangNetwork:
     """Return the network of a card without memory for its weights, to be filled by ``assign``.
 
     Raises
@@ -144,7 +145,7 @@ def build_network(card: Card) -> AttentionNetwork | PlainNetwork:
         raise InputError(f"the card's architecture is not possible: {message}", "train it again") from None
 
 
-def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork:
+def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork | TangNetwork:
     """Return a network of a kind of model with its first weights.
 
     Raises
@@ -154,7 +155,10 @@ def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | Pl
     """
     from survey_ml.learning.baselines import make_lenet, make_tang
     from survey_ml.learning.networks import AttentionNetwork
+    from survey_ml.learning.tang import TangNetwork
 
+    if kind == "tang":
+        return TangNetwork(architecture)
     plain = {"cnn": make_tang, "lenet": make_lenet}
     return plain[kind](architecture) if kind in plain else AttentionNetwork(architecture)
 

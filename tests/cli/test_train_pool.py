@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from trial_model import write_model
 
+from survey_ml.cli.train_pool import open_pool
 from survey_ml.data.labelled.product import write_cutout_file
+from survey_ml.data.labelled.reading import read_labelled
+from survey_ml.errors import InputError
 from survey_ml.models.classifier import load_classifier
+from survey_ml.models.fitting import Fitting
 from survey_ml.models.format import read_model
 from survey_ml.models.trial import make_images
 
@@ -121,3 +127,13 @@ def test_other_classes_than_the_model_and_settings_without_a_pool(call, sets, mo
         tmp_path / "out", "--json",
     )  # fmt: skip
     assert answer.code == 2 and "no unlabelled images" in answer.json["error"]
+
+
+def test_without_a_model_of_the_classes_only_positions_are_looked_at(sets, capsys):
+    data = replace(read_labelled(sets / "labelled.npz"), classes=("one", "two"))
+    none = data.take(slice(0))
+    pool = open_pool(str(sets / "blurred.npz"), None, data, none, Fitting(validation=0.25))
+    assert "there is no model of one, two; name one with --pool-model" in capsys.readouterr().err
+    assert "taken although nothing told whether they are like the labelled ones" in pool.describe()
+    with pytest.raises(InputError, match="all 100 images of the pool are of validation or test sources"):
+        open_pool(str(sets / "labelled.npz"), None, data, data, Fitting(validation=0.25))

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 from survey_ml.errors import ConfigError, SurveyMLError
-from survey_ml.learning.baselines import make_lenet
+from survey_ml.learning.baselines import make_lenet, make_tang
 from survey_ml.learning.fixmatch import (
     Unlabelled,
     align_probabilities,
@@ -20,6 +19,7 @@ from survey_ml.learning.fixmatch import (
 )
 from survey_ml.learning.fixmatch_recipe import PAPER, SMALL, FixMatchRecipe
 from survey_ml.learning.networks import Architecture, AttentionNetwork
+from survey_ml.learning.tang import TangNetwork
 from survey_ml.learning.training import State, predict_logits
 
 LENET = Architecture(2, side=32, reduce=2, mean=0.1, std=0.2, dropout=0.2)
@@ -55,6 +55,18 @@ def test_the_presets_are_those_of_the_paper_and_of_a_cpu():
     assert (PAPER.threshold, PAPER.weight, PAPER.ratio, PAPER.batch_size) == (0.95, 1.0, 7, 20)
     assert (PAPER.learning_rate, PAPER.epochs, PAPER.average, PAPER.operations) == (5e-4, 800, 0.0, 2)
     assert SMALL.threshold == 0.95 and SMALL.epochs * SMALL.steps == 800
+
+
+def test_the_published_network_has_as_many_weights_and_keeps_its_statistics():
+    network = TangNetwork(Architecture(2, side=150, reduce=1, dropout=0.5))
+    assert sum(value.numel() for value in network.parameters()) == 213_358
+    torch.manual_seed(0)
+    small = TangNetwork(Architecture(2, side=72, reduce=1, mean=0.1, std=0.2))
+    state = train_fixmatch(small, draw_sources(8, 1, 72), Unlabelled(*draw_sources(20, 2, 72)), QUICK)
+    means = [value for name, value in state.best.items() if name.endswith(".mean")]
+    assert len(means) == 4 and all(value.abs().max() > 0 for value in means)
+    with pytest.raises(ConfigError, match="too small for the network tang"):
+        TangNetwork(Architecture(2, side=48, reduce=1))
 
 
 def test_only_sure_images_count_and_the_mean_is_over_all():
@@ -179,28 +191,33 @@ def test_faults_are_said():
             FixMatchRecipe(**settings)
 
 
-def draw_blobs(n, seed, side=32):
-    """Narrow and wide blobs in noise: easy to tell apart, and hard to learn from few."""
+def draw_blobs(n, seed, *, alike=True, side=36):
+    """Narrow and wide blobs in noise; ``alike`` as bright, else the narrow ones are the brighter."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % 2).astype(np.int64)
     y, x = np.mgrid[:side, :side] - 0.5 * (side - 1)
-    width = np.where(labels == 1, 5.0, 2.5) * rng.uniform(0.9, 1.1, n)
-    noise = gaussian_filter(rng.normal(size=(n, side, side)), (0.0, 1.5, 1.5))
-    images = 0.6 * np.exp(-0.5 * (x**2 + y**2) / width[:, None, None] ** 2) + 0.25 * noise / noise.std()
+    width = np.where(labels == 1, 6.0, 3.0) * rng.uniform(0.9, 1.1, n)
+    peak = rng.uniform(0.3, 1.0, n) if alike else np.where(labels == 1, 0.35, 0.95)
+    images = peak[:, None, None] * np.exp(-0.5 * (x**2 + y**2) / width[:, None, None] ** 2)
+    images += 0.15 * rng.normal(size=images.shape)
     return np.clip(images, 0.0, 1.0).astype(np.float32), labels
 
 
 @pytest.mark.slow
 def test_with_four_labels_a_pool_helps():
+    # The four can be told by their brightness as well, and the pool shows that this means nothing.
     images, labels = draw_blobs(300, 11)
-    recipe = replace(SMALL, threshold=0.8, align=True, epochs=8, steps=30, batch_size=4, ratio=7)
+    architecture = Architecture(2, side=36, reduce=2, mean=0.2, std=0.2)
+    recipe = replace(SMALL, threshold=0.8, align=True, epochs=6, steps=30, batch_size=4)
     shares = []
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         right = []
         for pool in (None, Unlabelled(*draw_blobs(200, 5))):
-            network = make_network(seed, replace(LENET, mean=0.2))
-            train_fixmatch(network, draw_blobs(4, 20 + seed), pool, replace(recipe, seed=seed))
+            torch.manual_seed(seed)
+            network = make_tang(architecture)
+            few = draw_blobs(4, 20 + seed, alike=False)
+            train_fixmatch(network, few, pool, replace(recipe, ratio=7, seed=seed))
             right.append(float((predict_logits(network, images).argmax(1) == labels).mean()))
         shares.append(right)
     plain, helped = np.mean(shares, axis=0)
-    assert helped > plain + 0.05, shares
+    assert helped > max(0.9, plain + 0.1), shares
