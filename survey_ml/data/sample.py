@@ -143,11 +143,7 @@ def make_demo_release(
     _write_reference(base / "reference.csv", truth, np.random.default_rng([seed, 1]))
     path = base / "release.yaml"
     core = 512 if size > 512 else 256
-    more = (
-        f"  morphology: {{model: {model}}}\n  uncertainty: {{coverage: 0.9}}\n  shift: {{}}\n"
-        if model
-        else ""
-    )
+    more = YAML_MODEL.format(model=model) if model else ""
     path.write_text(YAML.format(core=core, seed=seed, shift=describe_shift(), more=more))
     return path
 

@@ -91,8 +91,9 @@ def make_entry(fields: Mapping[str, Verdict], whole: Verdict | None) -> dict[str
     keys = ("level", "score", "cause", "n")
 
     def shorten(verdict: Verdict) -> dict[str, Any]:
-        model = f"{verdict['model']['name']} {str(verdict['model']['hash'])[:12]}"
-        return {key: verdict[key] for key in keys} | {"model": model}
+        base = verdict.get("model") or {}
+        model = f"{base.get('name', '')} {str(base.get('hash', ''))[:12]}".strip()
+        return {key: verdict.get(key) for key in keys} | {"model": model}
 
     return {
         "fields": {name: shorten(one) for name, one in fields.items()},
@@ -101,22 +102,22 @@ def make_entry(fields: Mapping[str, Verdict], whole: Verdict | None) -> dict[str
 
 
 def _list_values(verdict: Verdict, gauge: str) -> Iterator[tuple[list[tuple[str, str]], float]]:
-    """Yield labels and value of a gauge; nothing where it has none."""
-    conditional = verdict["conditional"] or {}
+    """Yield labels and value of a gauge; nothing where it has none, as in a verdict of an earlier version."""
+    conditional = verdict.get("conditional") or {}
     if gauge == "cause_info":
-        if verdict["cause"]:
+        if verdict.get("cause"):
             yield [("cause", str(verdict["cause"]))], 1.0
         return
     values = {
         "level": LEVELS[str(verdict["level"])],
-        "score": verdict["score"],
+        "score": verdict.get("score"),
         "effect": conditional.get("effect"),
         "p_value": conditional.get("p_value"),
-        "sources": verdict["n"],
-        "sources_left_out": verdict["n_left_out"],
+        "sources": verdict.get("n"),
+        "sources_left_out": verdict.get("n_left_out"),
     }
-    if values[gauge] is not None:
-        yield [], float(values[gauge])
+    if (value := values[gauge]) is not None:
+        yield [], float(value)
 
 
 def _format_labels(pairs: list[tuple[str, str]]) -> str:

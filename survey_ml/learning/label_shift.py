@@ -26,6 +26,9 @@ LEAST_SHARE = 0.002
 """Nearer to 0 or 1 a share is taken as this for its interval."""
 LEAST_INFORMATION = 0.05
 """Share of what known classes would tell that probabilities are taken to tell at least."""
+CHANCE_DRAWS, CHANCE_SOURCES = 100, 400
+"""Surveys of a known mix that are drawn, and sources of each at most: of more the scatter is that of so many,
+smaller by the root of the number."""
 BLOCK_VALUES = 1 << 20
 """Numbers that are worked on at a time."""
 
@@ -143,6 +146,42 @@ def find_shares(survey: NDArray[np.float64], before: NDArray[np.float64]) -> NDA
     """
     ones = np.ones((1, len(survey)))
     return _iterate((survey / before)[None], ones, before[None])[0]
+
+
+def measure_chance(
+    calibration: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    found: LabelShift,
+    shares: NDArray[np.float64],
+    n: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return how far estimates of shares scatter (n_classes,) in surveys of n sources of a known mix.
+
+    An estimated share of nothing has no scatter of its own: surveys drawn again from one without a class
+    are without it, too. Whether a mix is another one is told by the scatter that the known one has.
+
+    Parameters
+    ----------
+    calibration : (m, n_classes) array
+        Probabilities, of every class with a share.
+    labels : (m,) array of int
+    found : LabelShift
+        Corrects these probabilities, and knows the mix that they expect.
+    shares : (n_classes,) array
+        The known mix.
+    n : int
+    seed : int
+    """
+    size = min(n, CHANCE_SOURCES)
+    counts = np.bincount(labels, minlength=len(shares))
+    weight = shares[labels] / counts[labels]
+    rows = np.random.default_rng(seed).choice(len(labels), (CHANCE_DRAWS, size), p=weight / weight.sum())
+    known = correct(calibration, found.scale, found.shift)[rows]
+    before = np.tile(found.before, (CHANCE_DRAWS, 1))
+    drawn = _iterate(known / found.before, np.ones((CHANCE_DRAWS, size)), before)
+    width: NDArray[np.float64] = drawn.std(axis=0, ddof=1) * np.sqrt(size / n)
+    return width
 
 
 def _find_interval(

@@ -19,7 +19,7 @@ from scipy import stats
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.learning.covariates import Covariate, compare_covariates, name_cause
 from survey_ml.learning.frechet import measure_frechet
-from survey_ml.learning.label_shift import LabelShift, estimate_label_shift
+from survey_ml.learning.label_shift import LabelShift, estimate_label_shift, measure_chance
 from survey_ml.learning.permutations import Permuted, Statistic, combine, deal, thin
 from survey_ml.learning.scores import Z
 from survey_ml.learning.separation import measure_separation
@@ -231,7 +231,9 @@ def _find_prior(reference: Sources, sample: Sources, known: Sources | None, seed
     else:
         own = estimate_label_shift(reference.probabilities, known.probabilities, known.labels, seed=seed)
         shares, error = own.shares, 0.5 * (own.high - own.low) / Z
-    width = np.hypot(0.5 * (found.high - found.low) / Z, error)
+    known_values = np.asarray(known.probabilities, np.float64)
+    chance = measure_chance(known_values, np.asarray(known.labels), found, shares, len(sample), seed)
+    width = np.hypot(np.maximum(0.5 * (found.high - found.low) / Z, chance), error)
     away = np.abs(found.shares - shares)
     scores = np.divide(away, width, out=np.zeros_like(away), where=width > 0.0)
     # The shares of two classes are one number; of more, the largest of all is looked at.

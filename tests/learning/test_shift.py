@@ -178,3 +178,13 @@ def test_sources_are_taken_and_joined():
     joined = join_sources([one, other])
     assert len(joined) == 9 and joined.labels is None and len(joined.covariates["beam"]) == 9
     assert join_sources([one, one]).labels.tolist() == one.labels.tolist() * 2
+
+
+def test_a_class_that_few_sources_lack_is_no_other_mix():
+    # By chance the share of a class may come out as nothing, which has no scatter of its own.
+    mixes = [judge(draw(20, fri=0.3, seed=s), permutations=100).prior for s in range(8)]
+    assert all(one.p_value > 1e-4 for one in mixes)
+    few = judge(draw(40, fri=0.0, seed=1), permutations=100).prior
+    assert few.found is not None and few.found.shares[0] < 0.05
+    # Without any of a class that half should be of it is another mix, and by no more than chance allows.
+    assert 1e-12 < few.p_value < 0.01

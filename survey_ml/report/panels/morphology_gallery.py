@@ -101,11 +101,15 @@ def show_shift_gallery(context: Context) -> Panel | None:
     best = np.array([row for row in order if context.is_best[row]], np.int64)
     chosen = _take_islands(context, best, _DOUBTFUL, set())
     title = "Sources least like what the model was made for"
-    return _show_groups(context, model, title, {"Most shifted": chosen})
+    return _show_groups(context, model, title, {"Most shifted": chosen}, "sources")
 
 
 def _show_groups(
-    context: Context, model: dict[str, Any], title: str, groups: Mapping[str, list[int]]
+    context: Context,
+    model: dict[str, Any],
+    title: str,
+    groups: Mapping[str, list[int]],
+    of: str = "classes",
 ) -> Panel | None:
     """Return pictures of groups of sources."""
     chosen = [row for rows in groups.values() for row in rows]
@@ -129,7 +133,7 @@ def _show_groups(
     ]
     for name, members in groups.items():
         if rows := [row for row in members if row in seen]:
-            pieces.append(_draw_group(context, model, name, rows, seen))
+            pieces.append(_draw_group(context, model, name, rows, seen, of))
     return Panel(title, join(pieces))
 
 
@@ -205,7 +209,7 @@ def _look_again(context: Context, model: dict[str, Any], chosen: list[int]) -> d
 
 
 def _draw_group(
-    context: Context, model: dict[str, Any], title: str, rows: list[int], seen: dict[int, _Shown]
+    context: Context, model: dict[str, Any], title: str, rows: list[int], seen: dict[int, _Shown], of: str
 ) -> Markup:
     n_rows = -(-len(rows) // _ACROSS)
     figure, axes = make_figure(n_rows, 2 * _ACROSS, height=2.15 * n_rows)
@@ -221,7 +225,7 @@ def _draw_group(
         name = str(context.column("sources", "name")[row])
         left.set_title(f"{name}\n{said}", parse_math=False, fontsize=7.5, fontweight="normal")
         left.title.set_horizontalalignment("left")
-    return draw(figure, f"{title} sources and where the model looked", f"{title} classes.")
+    return draw(figure, f"{title} sources and where the model looked", f"{title} {of}.")
 
 
 def _extent(side: int, pixel: float) -> tuple[float, float, float, float]:

@@ -111,8 +111,8 @@ def _draw_line(
 
     place = date2num([when for when, _ in known])
     scores = [float(one["score"]) for _, one in known]
-    (line,) = axis.plot(place, scores, lw=width, label=label, color=INK if width > 2.0 else None, zorder=2)
-    line.axes.xaxis_date()
+    axis.plot(place, scores, lw=width, label=label, color=INK if width > 2.0 else None, zorder=2)
+    axis.xaxis_date()
     colours = [COLOURS[str(one["level"])] for _, one in known]
     axis.scatter(place, scores, c=colours, s=28, zorder=3, edgecolors="white", linewidths=0.6)
 

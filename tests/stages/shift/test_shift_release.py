@@ -34,7 +34,7 @@ def configure(base, core, **shift):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("release")
-    write_sky(simulate_sky(Recipe(size=320, seed=4, rms=5e-6, uniform=True), "sky"), folder / "sky.fits")
+    write_sky(simulate_sky(Recipe(size=384, seed=4, rms=5e-6, uniform=True), "sky"), folder / "sky.fits")
     write_sky(simulate_sky(Recipe(size=96, seed=5), "few"), folder / "few.fits")
     write_reference(write_model(folder / "trial.safetensors"))
     return folder
@@ -43,7 +43,7 @@ def base(tmp_path_factory):
 @pytest.mark.slow
 def test_verdicts_do_not_depend_on_the_tiling(base):
     tables = []
-    for core in (320, 128):
+    for core in (384, 128):
         result = run_release(configure(base, core))
         assert result.exit_code == 0, result
         release = Release.open(base / f"out{core}")
@@ -59,14 +59,16 @@ def test_verdicts_do_not_depend_on_the_tiling(base):
     # The images are of 7.2 arcsec, those of the reference of 5.4.
     assert one["shift_n"][1] >= 20 and one["shift_level"][1] in ("amber", "red")
     assert one["shift_cause"][1] == "beam"
-    assert run_release(configure(base, 320)).done == 0
+    assert run_release(configure(base, 384)).done == 0
     # What sources are compared with is part of what a verdict is made from.
     write_reference(base / "trial.safetensors", seed=6)
     assert run_release(configure(base, 128)).redone == 2
 
 
 def test_without_a_reference_the_rest_of_the_release_goes_on(base):
-    config = configure(base, 320, reference="auto")
+    # What lies beside a model that is given by its path is found, so it is taken away.
+    (base / "trial.reference").rename(base / "elsewhere.reference")
+    config = configure(base, 384, reference="auto")
     result = run_release(config)
     assert result.exit_code == 1 and {one.stage for one in result.set_aside} == {"shift"}
     assert all("nothing is known of the images that model trial" in one.cause for one in result.set_aside)
