@@ -64,7 +64,7 @@ class MorphologyOptions(Options):
     _tell_path = field_validator("model", mode="before")(tell_path_from_name)
 
     def files(self) -> Mapping[str, Path]:
-        """Return the model's file, under its name; and what lies beside one that is given by its path.
+        """Return the model's file, under its name.
 
         Raises
         ------
@@ -72,14 +72,10 @@ class MorphologyOptions(Options):
             When there is no such model, or what runs one is not installed.
         """
         require_libraries("morphology")
-        from survey_ml.models.reference import SUFFIX as BESIDE
         from survey_ml.models.registry import find_model
 
         found = find_model(self.model)
-        # The stage shift knows the references of registered models; of others only this stage knows where.
-        beside = found.path.with_suffix(BESIDE)
-        more = {beside.name: beside} if isinstance(self.model, Path) and beside.is_file() else {}
-        return {found.name: found.path} | more
+        return {found.name: found.path}
 
 
 @cache

@@ -17,7 +17,6 @@ from survey_ml.errors import ConfigError, InputError
 from survey_ml.field import Beam, Field
 from survey_ml.simulation.sky import make_cards
 from survey_ml.stage import Inputs
-from survey_ml.stages.morphology.stage import MorphologyOptions
 from survey_ml.stages.shift.release import ReleaseShift
 from survey_ml.stages.shift.spec import RELEASE, SPEC
 from survey_ml.stages.shift.stage import (
@@ -320,5 +319,3 @@ def test_the_reference_beside_a_model_that_is_given_by_its_path_is_found(model, 
     there = dataclasses.replace(same, summaries={"morphology_model": {"0_0": summary}})
     row, verdict = run(set_up(model, reference="auto"), there)
     assert row["shift_level"] == "green" and verdict["model"]["path"] == str(model)
-    options = MorphologyOptions(model=str(model))
-    assert set(options.files()) == {"trial", "trial.reference"}
