@@ -77,15 +77,18 @@ def measure_macro_f1(
     return Score(value, float(low), float(high), n)
 
 
-def measure_mean(values: ArrayLike) -> Score:
-    """Return the mean over seeds with Student's interval; no interval for a single one."""
+def measure_mean(values: ArrayLike, *, within: tuple[float, float] = (-np.inf, np.inf)) -> Score:
+    """Return the mean over seeds with Student's interval; no interval for a single one.
+
+    The interval does not leave ``within``: for shares (0, 1).
+    """
     values = np.asarray(values, np.float64)
     n = len(values)
     mean = float(values.mean()) if n else float("nan")
     if n < 2:
         return Score(mean, float("nan"), float("nan"), n)
     half = float(special.stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return Score(mean, mean - half, mean + half, n)
+    return Score(mean, max(mean - half, within[0]), min(mean + half, within[1]), n)
 
 
 def measure_calibration(probabilities: NDArray[np.floating], labels: ArrayLike, *, bins: int = 8) -> float:

@@ -117,7 +117,7 @@ def score_tests(
         right = [trial.logits[name].argmax(axis=1) == data.labels for trial in trials]
         n = len(data.labels)
         published = paper.get(name, "")
-        mean = measure_mean([one.mean() for one in right])
+        mean = measure_mean([one.mean() for one in right], within=(0.0, 1.0))
         rows.append(
             make_row(f"accuracy on {name}, {what}: mean", mean, n=n, seeds=len(trials), paper=published)
         )
@@ -179,5 +179,9 @@ def compare_combinations(
     for how in dict.fromkeys(key[0] for key in table):
         values = [value for key, value in table.items() if key[0] == how]
         what = f"accuracy on {name} by {how}: mean over {len(values)} aggregations"
-        rows.append(make_row(what, measure_mean(values), n=n, seeds=len(values), paper=PUBLISHED[how]))
+        rows.append(
+            make_row(
+                what, measure_mean(values, within=(0.0, 1.0)), n=n, seeds=len(values), paper=PUBLISHED[how]
+            )
+        )
     return table, rows

@@ -94,13 +94,13 @@ def describe_group(group: str, trials: list[Trial], labels: np.ndarray) -> list[
     reached = epochs[np.isfinite(epochs)]
     what = f"{group}, {trials[0].weights} weights"
     seeds = len(trials)
-    mean = measure_mean([one.mean() for one in right])
+    mean = measure_mean([one.mean() for one in right], within=(0.0, 1.0))
     first = measure_accuracy(right[0], np.ones(n, bool))
     return [
         make_row(f"accuracy on Confident, {what}: mean", mean, n=n, seeds=seeds),
         make_row(f"accuracy on Confident, {what}: first seed", first, n=n, seeds=1),
         make_row(
             f"epochs to a validation loss of {FITTED:g}, {group}, in {len(reached)} of {seeds}",
-            measure_mean(reached), n=len(reached), seeds=seeds,
+            measure_mean(reached, within=(1.0, np.inf)), n=len(reached), seeds=seeds,
         ),
     ]  # fmt: skip

@@ -240,8 +240,7 @@ def _row_of_seeds(
 
 def _mean(values: list[float]) -> Score:
     """Return the mean over trainings; its interval ends where shares do."""
-    found = measure_mean(values)
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return measure_mean(values, within=(0.0, 1.0))
 
 
 def _mean_error(trials: list[PosteriorTrial], name: str, data: LabelledImages) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from survey_ml.learning.scores import measure_mean
 from survey_ml.papers.trials import Trial
 
 
@@ -30,7 +31,7 @@ def draw_combinations(table: Mapping[tuple[str, str], float], path: Path) -> Pat
 
 
 def draw_groups(shown: Mapping[str, Sequence[Trial]], fitted: float, labels: np.ndarray, path: Path) -> Path:
-    """Draw the validation loss by epoch, and the accuracy, of each group."""
+    """Draw the validation loss by epoch, and the accuracy, of each group: of seeds, and mean with 95 %."""
     figure, (left, right) = _open((9.0, 3.6), 2)
     for number, (group, trials) in enumerate(shown.items()):
         for seed, trial in enumerate(trials):
@@ -38,7 +39,10 @@ def draw_groups(shown: Mapping[str, Sequence[Trial]], fitted: float, labels: np.
             losses = [entry["val_loss"] for entry in trial.history]
             left.plot(epochs, losses, color=f"C{number}", lw=1.0, label=group if seed == 0 else None)
         values = [float((t.logits["Confident"].argmax(axis=1) == labels).mean()) for t in trials]
-        right.plot([number] * len(values), values, "o", color=f"C{number}")
+        right.plot([number - 0.12] * len(values), values, "o", color=f"C{number}", ms=4, alpha=0.6)
+        mean = measure_mean(values, within=(0.0, 1.0))
+        reach = np.nan_to_num([[mean.value - mean.low], [mean.high - mean.value]])
+        right.errorbar([number + 0.12], [mean.value], reach, fmt="s", color=f"C{number}", ms=5, capsize=3)
     left.axhline(fitted, color="0.5", ls=":", lw=1.0)
     left.set(xlabel="epoch", ylabel="validation loss", ylim=(0.0, 1.0))
     left.legend(frameon=False)

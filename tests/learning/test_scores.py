@@ -64,3 +64,9 @@ def test_nothing_to_judge_is_no_number():
     assert np.isnan(scores.measure_accuracy([], []).value)
     assert np.isnan(scores.measure_macro_f1([], [], 2).value)
     assert np.isnan(scores.measure_f1([0], [0], 2)[1])
+
+
+def test_the_interval_of_a_mean_ends_where_shares_do():
+    free, share = scores.measure_mean([0.96, 0.98]), scores.measure_mean([0.96, 0.98], within=(0.0, 1.0))
+    assert free.high == pytest.approx(0.97 + 12.706 * 0.01, abs=1e-3)
+    assert (share.value, share.low, share.high) == (free.value, free.low, 1.0)
