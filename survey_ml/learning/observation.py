@@ -136,9 +136,17 @@ def smooth_images(images: Tensor, width: Tensor) -> Tensor:
     # Beyond four sigma a Gaussian is below 4e-4 of its peak.
     margin = math.ceil(4.0 * float(sigma.max()))
     padded = [side + margin for side in sides]
-    y = torch.fft.fftfreq(padded[0], device=images.device)[None, :, None]
-    x = torch.fft.rfftfreq(padded[1], device=images.device)[None, None, :]
-    transfer = torch.exp(-2.0 * math.pi**2 * sigma[:, None, None] ** 2 * (y**2 + x**2))
+    # Of the sampled Gaussian: one that is cut off in frequency rings around sharp edges.
+    rows, columns = (_transform_gaussian(sigma, side) for side in padded)
+    transfer = rows[:, :, None] * columns[:, None, : padded[1] // 2 + 1]
     spectrum = torch.fft.rfft2(images.float(), s=padded) * transfer[:, None]
     smooth = torch.fft.irfft2(spectrum, s=padded)[..., : sides[0], : sides[1]]
     return smooth.to(images.dtype)
+
+
+def _transform_gaussian(sigma: Tensor, side: int) -> Tensor:
+    """Return the transforms (n, side) of Gaussians of unit sum about the first of so many samples."""
+    place = torch.arange(side, device=sigma.device)
+    distance = torch.minimum(place, side - place)
+    kernel = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-3)[:, None]) ** 2)
+    return torch.fft.fft(kernel / kernel.sum(dim=1, keepdim=True)).real
