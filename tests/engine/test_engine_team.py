@@ -7,23 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from survey_ml.engine.cluster import Cluster
 from survey_ml.engine.team import run_team
 from survey_ml.errors import ConfigError, SurveyMLError
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster():
-    """One Ray for all; its workers find this module."""
-    with pytest.MonkeyPatch.context() as patch:
-        path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        patch.setenv("PYTHONPATH", path)
-        cluster = Cluster()
-        cluster.start()
-        yield
-        cluster.stop()
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    """Workers find this module."""
+    path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setenv("PYTHONPATH", path)
 
 
 def add_ranks(payload, say):
@@ -44,12 +36,14 @@ def vanish(payload, say):
     os._exit(1)
 
 
+@pytest.mark.slow
 def test_workers_reach_each_other_and_are_heard_in_order():
     heard = []
     run_team(add_ranks, 3, heard.append, workers=2, gpus=False)
     assert heard == [(0, 3.0), (1, 3.0), (2, 3.0)]
 
 
+@pytest.mark.slow
 def test_what_fails_is_said():
     with pytest.raises(SurveyMLError, match="the loss is nan"):
         run_team(refuse, None, print, workers=2, gpus=False)
