@@ -13,15 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from survey_ml.learning.observation import smooth_images
+from survey_ml.learning.observation import CLIP, smooth_images
 from survey_ml.learning.preparation import FWHM
 
 LEVELS = 255.0
 """Steps of brightness where images are taken as 8-bit ones."""
 STRONGEST = 10
 """A strength is a whole number from 1 to one less, of so many parts of the largest change."""
-NOISE_CLIP = 3.0
-"""Multiple of added noise below which sky is empty again."""
 
 
 def stretch(images: Tensor, part: Tensor) -> Tensor:
@@ -148,7 +146,7 @@ def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tens
     """
     noise = torch.randn(images.shape, generator=generator).to(images.device, images.dtype)
     noisy = images + _spread(sigma) * noise
-    noisy = torch.where(noisy >= _spread(NOISE_CLIP * sigma), noisy, 0.0)
+    noisy = torch.where(noisy >= _spread(CLIP * sigma), noisy, 0.0)
     return noisy / noisy.amax((1, 2, 3), keepdim=True).clamp_min(1.0)
 
 
