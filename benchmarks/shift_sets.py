@@ -47,7 +47,7 @@ def embed_sets(classifier: Classifier) -> dict[str, Known]:
     ``held out`` are MiraBest's Confident and Uncertain test images, ``training`` its Confident training
     images, and ``catalogue`` MiraBest's images in firstgalaxydata.
     """
-    side, wanted = classifier.card.preprocessing.side, classifier.card.preprocessing
+    side = classifier.card.preprocessing.side
     everything = read_labelled("mirabest", "no-hybrid")
     sure = read_labelled("mirabest", "confident", "train")
     trained = np.isin(everything.names, sure.names)
@@ -61,13 +61,12 @@ def embed_sets(classifier: Classifier) -> dict[str, Known]:
 
     held = everything.take(everything.split == "test")
     unseen = everything.take(~trained)
-    sigma = float(np.sqrt(NVSS_BEAM**2 - wanted.beam_arcsec**2) / FWHM / wanted.pixel_arcsec)
     nvss = read_labelled("frdeep-nvss")
     found = {
         "held out": embed(held, "held out"),
         "training": embed(everything.take(trained), "held out"),
         "never seen": embed(unseen, "held out"),
-        "FIRST at 45 arcsec": embed(held, "held out", smooth(prepare_images(held, side), sigma)),
+        "FIRST at 45 arcsec": embed(held, "held out", smooth_to_nvss(prepare_images(held, side), classifier)),
         "FR-DEEP FIRST": embed(read_labelled("frdeep-first"), "held out"),
         "FR-DEEP NVSS": embed(nvss, "held out", zoom(nvss, classifier)),
     }
@@ -95,6 +94,12 @@ def smooth(images: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     wide /= np.maximum(wide.max(axis=(1, 2), keepdims=True), 1e-9)
     wide[wide < FAINTEST] = 0.0
     return np.asarray(wide, np.float32)
+
+
+def smooth_to_nvss(images: NDArray[np.float32], classifier: Classifier) -> NDArray[np.float32]:
+    """Return images with the model's pixels and beam as with the beam of NVSS."""
+    own = classifier.card.preprocessing
+    return smooth(images, float(np.sqrt(NVSS_BEAM**2 - own.beam_arcsec**2) / FWHM / own.pixel_arcsec))
 
 
 def zoom(data: LabelledImages, classifier: Classifier) -> NDArray[np.float32]:

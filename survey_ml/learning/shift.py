@@ -40,6 +40,9 @@ LEAST_ANSWER = 1e-4
 """Smaller probabilities are taken as this one where answers are compared."""
 LEAST_PRIOR = 0.10
 """Share of a class that has to change to count."""
+ANSWERS_WEIGHT = 0.9
+"""Of the model's answers in the score; the rest is that of what it sees, so that nothing red is silent.
+Chosen on other shifts and images than those that the score is tried on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,7 @@ class Conditional:
     Attributes
     ----------
     statistics : dict
-        As `Shift.statistics`; and ``answers``, the squared discrepancy of the logarithms of the
-        probabilities.
+        As `Shift.statistics`.
     p_value : float
         Of those of the embedding together.
     effect : float
@@ -97,11 +99,6 @@ class Conditional:
     matched: bool
     prior_only: float
 
-    @property
-    def score(self) -> float:
-        """Mean of the effects on the embedding and on the model's answers."""
-        return 0.5 * (self.effect + _take_root(self.statistics["answers"]))
-
 
 @dataclass(frozen=True, eq=False)
 class Shift:
@@ -113,12 +110,15 @@ class Shift:
         ``green``: nothing found. ``amber``: something differs that can be corrected or is small. ``red``:
         the model's classes are not to be trusted here.
     score : float
-        Mean of `Conditional.effect` and the same of the model's answers, from 0 to about 1: how loud the
-        alarm is. What moves the answers costs accuracy, and what does not costs less.
+        Weighted mean of `Conditional.effect` and the same of the model's answers, from 0 to about 1: how loud
+        the alarm is. What moves the answers costs accuracy, and what does not costs less. The answers are
+        matched in the mix only where nothing but the mix differs: else a shift that moves all answers
+        alike would pass for another mix.
     cause : str
         Likely cause: a quantity of the images, ``prior``, or ``appearance``; empty when green.
     statistics : dict
-        Name to statistic, sets as they are.
+        Name to statistic, sets as they are. ``answers`` is the squared discrepancy of the logarithms of the
+        probabilities.
     prior : Prior
     conditional : Conditional
     covariates : dict
@@ -188,22 +188,35 @@ def judge_shift(
         for number, side in enumerate((reference, sample), start=seed)
     )
     total, _ = _compare(one, other, permutations, seed, frechet=True)
+    total["answers"] = _compare_answers(
+        *(
+            thin(side.probabilities, MOST_SOURCES, number)
+            for number, side in enumerate((reference, sample), start=seed)
+        ),
+        permutations,
+        seed,
+    )
     known = calibration if calibration is not None else reference if reference.labels is not None else None
     prior = _find_prior(reference, sample, known, seed)
     matched = _match(reference, sample, prior, seed)
     covariates = compare_covariates(reference.covariates, sample.covariates, alpha, matched.rows)
     conditional = _judge_conditional(reference, sample, matched, scale, permutations, alpha, seed)
-    if conditional.level != "green":
+    cause = name_cause(covariates)
+    only_mix = conditional.level == "green" and not cause
+    if not only_mix:
         prior = Prior(
             "classes look different here, so that their shares cannot be told from the model's answers"
+            if conditional.level != "green"
+            else f"the {cause} of the images differs, and may move the model's answers as another mix would"
         )
-    cause = name_cause(covariates)
+    answers = (conditional.statistics if only_mix else total)["answers"]
+    score = ANSWERS_WEIGHT * _take_root(answers) + (1.0 - ANSWERS_WEIGHT) * conditional.effect
     level = conditional.level
     if level == "green" and (cause or prior.is_changed(alpha)):
         level = "amber"
     if level != "green" and not cause:
         cause = "appearance" if conditional.level != "green" else "prior"
-    return Shift(level, conditional.score, cause, total, prior, conditional, covariates)
+    return Shift(level, score, cause, total, prior, conditional, covariates)
 
 
 def name_classes(prior: Prior, classes: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -301,11 +314,9 @@ def _judge_conditional(
     others = thin(np.arange(len(sample)), MOST_SOURCES, seed + 1)
     one, other = scale.apply(reference.embedding[rows]), scale.apply(sample.embedding[others])
     statistics, p_value = _compare(one, other, permutations, seed + 2, frechet=False)
-    logs = [
-        np.log(np.maximum(side, LEAST_ANSWER))
-        for side in (reference.probabilities[rows], sample.probabilities[others])
-    ]
-    statistics["answers"] = _compare_answers(logs[0], logs[1], permutations, seed + 3)
+    statistics["answers"] = _compare_answers(
+        reference.probabilities[rows], sample.probabilities[others], permutations, seed + 3
+    )
     effect = _take_root(statistics["mmd"])
     level: Level = "green"
     if p_value <= alpha and effect >= AMBER_EFFECT:
@@ -321,8 +332,9 @@ def _judge_conditional(
 def _compare_answers(
     one: NDArray[np.floating], other: NDArray[np.floating], permutations: int, seed: int
 ) -> Statistic:
-    """Return the squared discrepancy of the logarithms (n, n_classes) of probabilities."""
-    logs = [side - side.mean(axis=1, keepdims=True) for side in (one, other)]
+    """Return the squared discrepancy of the logarithms of probabilities (n, n_classes)."""
+    logs = [np.log(np.maximum(side, LEAST_ANSWER)) for side in (one, other)]
+    logs = [side - side.mean(axis=1, keepdims=True) for side in logs]
     n, d = min(len(one), len(other)), one.shape[1]
     if not np.ptp(np.concatenate(logs), axis=0).any():
         return Statistic(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, n, d)

@@ -60,10 +60,22 @@ def test_the_score_is_louder_where_the_answers_move():
     along = Sources(along.embedding, moved, along.labels, along.covariates)
     one, other = judge(aside), judge(along)
     assert other.conditional.statistics["answers"].value > one.conditional.statistics["answers"].value
+    assert other.score > 1.5 * one.score
     for found in (one, other):
         assert bool(found.prior.refused) == (found.conditional.level != "green")
-        answers = found.conditional.statistics["answers"]
-        assert found.score == pytest.approx(0.5 * (found.conditional.effect + max(0.0, answers.value) ** 0.5))
+        answers = (found.statistics if found.prior.refused else found.conditional.statistics)["answers"]
+        expected = 0.9 * max(0.0, answers.value) ** 0.5 + 0.1 * found.conditional.effect
+        assert found.score == pytest.approx(expected)
+
+
+def test_another_mix_is_no_alarm_but_other_images_are_one_however_they_move_the_answers():
+    mix = judge(draw(200, fri=0.1))
+    # The same answers, and the beam says why: that the mix is another one can no longer be told.
+    blurred = judge(draw(200, fri=0.1, beam=25.0))
+    assert (mix.cause, blurred.cause) == ("prior", "beam")
+    assert mix.score < 0.1 < 0.3 < blurred.score
+    assert mix.prior.refused == "" and "beam" in blurred.prior.refused
+    assert blurred.conditional.level == "green"
 
 
 def test_a_model_that_always_says_the_same_has_no_answers_to_compare():
@@ -110,11 +122,11 @@ def test_a_reference_without_labels_is_matched_by_what_the_model_says():
 def test_statistics_are_never_bare():
     found = judge(draw(60))
     assert set(found.statistics) == {
-        "mmd", "energy", "separation", "frechet", "frechet_ledoit_wolf", "frechet_debiased",
+        "mmd", "energy", "separation", "frechet", "frechet_ledoit_wolf", "frechet_debiased", "answers",
     }  # fmt: skip
-    for one in found.statistics.values():
+    for name, one in found.statistics.items():
         assert one.low <= one.value <= one.high and one.null_std > 0.0
-        assert 0.0 < one.p_value <= 1.0 and one.n == 60 and one.d == 4
+        assert 0.0 < one.p_value <= 1.0 and one.n == 60 and one.d == (2 if name == "answers" else 4)
 
 
 def test_the_seed_decides():
