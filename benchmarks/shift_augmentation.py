@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -45,6 +46,8 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="train on every n-th image only")
     parser.add_argument("--out", type=Path, default=Path("model-seeds"), help="folder of the trainings")
     options = parser.parse_args()
+    # More threads make trainings irreproducible in the last digits, and slower where cores are busy.
+    torch.set_num_threads(1)
     train, test, _ = read_sets()
     nvss = read_labelled("frdeep-nvss")
     train = thin_images(leave_out_alike(train, read_labelled("frdeep-first")), options.every)

@@ -28,7 +28,8 @@ from survey_ml.models.shift import describe_images
 
 NAMES = ("mirabest-d4", "mirabest-attention", "mirabest-bayes")
 BAR, LEAST_SETS, TRAININGS = 0.80, 23, 3
-REAL = ("FR-DEEP FIRST", "FR-DEEP NVSS", "FIRST at 45 arcsec", "Gendre", "Capetti")
+CATALOGUES = ("Gendre", "Capetti")
+REAL = ("FR-DEEP FIRST", "FR-DEEP NVSS", "FIRST at 45 arcsec", *CATALOGUES)
 
 Images = NDArray[np.float32]
 
@@ -43,6 +44,7 @@ def main() -> int:
     drops: list[float] = []
     mixed: list[float] = []
     scores: list[float] = []
+    pairs: list[NDArray[np.float64]] = []
     for name in options.names or NAMES:
         rows = measure_drops(load_classifier(name, threads=1), options.seed)
         report.add_table(name, rows)
@@ -55,6 +57,7 @@ def main() -> int:
                 )
             )
         scores += [row["score"] for row in rows]
+        pairs.append(np.array([[row["score"], row["drop"]] for row in rows if row["set"] in CATALOGUES]))
         drops += [row["drop"] for row in rows]
         mixed += [row["drop in its mix"] for row in rows]
     sets, trainings = len(scores), len(options.names or NAMES)
@@ -65,7 +68,24 @@ def main() -> int:
             f"{BAR} over {LEAST_SETS} shifts x {TRAININGS} trainings",
             found >= BAR and trainings >= TRAININGS,
         )  # fmt: skip
+    add_order(report, np.array(pairs))
     return report.finish(options.json)
+
+
+def add_order(report: Report, pairs: NDArray[np.float64]) -> None:
+    """Add whether scores of the two catalogues (trainings, 2, score and drop) have the order of the drops."""
+    further = np.sign(pairs[:, 0] - pairs[:, 1])
+    mean = np.sign(pairs.mean(axis=0)[0] - pairs.mean(axis=0)[1])
+    right = int((further[:, 0] == further[:, 1]).sum())
+    shown = ", ".join(
+        f"{name} {score:.3f} and {drop:.3f}"
+        for name, (score, drop) in zip(CATALOGUES, pairs.mean(axis=0), strict=True)
+    )
+    report.add_bar(
+        f"3. order of {' and '.join(CATALOGUES)}",
+        f"{shown} (mean score and drop); right for {right} of {len(pairs)} trainings",
+        "that of the drops in the mean", mean[0] == mean[1],
+    )  # fmt: skip
 
 
 def correlate(rows: list[dict[str, float]], one: str, other: str) -> float:

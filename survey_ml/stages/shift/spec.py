@@ -24,7 +24,7 @@ SPEC = StageSpec(
         table("shift_sources", "source"),
     ),
     scope=Scope.FIELD,
-    version="2",
+    version="3",
     resources=Resources(cpus=1, memory=3 << 29),
     summary="Whether the sources of a field are like what the model was made for, and how they differ",
 )
