@@ -14,6 +14,7 @@ from survey_ml.cli.output import format_count, format_table, json_option, json_o
 
 if TYPE_CHECKING:
     from survey_ml.data.cutouts import Cutout
+    from survey_ml.data.morphologies import Morphologies
     from survey_ml.data.pools import Placed
     from survey_ml.learning.shift import Shift
     from survey_ml.learning.shift_sources import Sources
@@ -60,7 +61,8 @@ def compare(
     """Compare the images B with the images A, as a model sees them.
 
     A and B are each an .npy array of images (n, y, x), a folder of cutouts, one of the other files that
-    `survey-ml classify` reads, or the folder of a release that this model classified; 20 sources at least.
+    `survey-ml classify` reads, the folder of a release that this model classified, or its catalogue
+    (sources.fits, .vot, .parquet, or .csv), of which only the classes can be compared; 20 sources at least.
 
     The level is green where nothing differs; amber where the mix of classes or how images look differs, but
     classes can be told; red where sources of a class look so different that the model is not to be trusted.
@@ -143,28 +145,31 @@ def pool(
 
 
 def _find_sources(first: str, second: str, classifier: Classifier) -> tuple[Sources, Sources]:
-    """Return what a model makes of images or of the sources of releases."""
+    """Return what a model makes of images, or of the sources of releases and catalogues."""
     from dataclasses import replace
 
-    from survey_ml.data.morphologies import is_release
+    from survey_ml.data.catalogues import is_catalogue
+    from survey_ml.data.morphologies import is_release, read_morphologies, read_morphology_catalogue
 
-    released = [is_release(source) for source in (first, second)]
-    one, other = (
-        _read_release(source, classifier) if release else _describe(_read(source), classifier)
-        for source, release in zip((first, second), released, strict=True)
-    )
-    if released[0] != released[1]:
+    measured, sides = [], []
+    for source in (first, second):
+        readers = {read_morphologies: is_release, read_morphology_catalogue: is_catalogue}
+        read = next((one for one, fits in readers.items() if fits(source)), None)
+        measured.append(read is not None)
+        if read is None:
+            sides.append(_describe(_read(source), classifier))
+        else:
+            sides.append(_take_measured(source, read(source, classifier.classes), classifier))
+    if measured[0] != measured[1]:
         # Beam, signal and size are measured in another way: what differs would be the way.
-        one, other = (replace(side, covariates={}) for side in (one, other))
-    return one, other
+        sides = [replace(side, covariates={}) for side in sides]
+    return sides[0], sides[1]
 
 
-def _read_release(source: str, classifier: Classifier) -> Sources:
-    from survey_ml.data.morphologies import read_morphologies
+def _take_measured(source: str, found: Morphologies, classifier: Classifier) -> Sources:
     from survey_ml.errors import InputError
     from survey_ml.learning.shift_sources import Sources
 
-    found = read_morphologies(source, classifier.classes)
     if found.model and found.model != classifier.label:
         raise InputError(
             f"{source} was classified by {found.model}, not by {classifier.label}",

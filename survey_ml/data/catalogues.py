@@ -23,6 +23,25 @@ _FORMATS = {
 }
 
 
+def is_catalogue(path: str | Path) -> bool:
+    """Tell whether a file is a table by its ending, or, of FITS, by what is in it.
+
+    A file that cannot be opened is none; whoever reads it as something else says what is wrong with it.
+    """
+    from astropy.io import fits
+
+    file = Path(path).expanduser()
+    form = _FORMATS.get(file.suffix.lower())
+    if form != "fits" or not file.is_file():
+        return form is not None and form != "fits" and file.is_file()
+    try:
+        with fits.open(file, memmap=True, lazy_load_hdus=True) as opened:
+            kinds = [type(hdu) for hdu in opened]
+    except OSError:
+        return False
+    return fits.BinTableHDU in kinds and not {fits.ImageHDU, fits.CompImageHDU} & set(kinds)
+
+
 def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Read columns of a local catalogue.
 
@@ -96,7 +115,9 @@ def _to_jansky(column: Any) -> NDArray[Any]:
 
     values = np.ma.filled(np.ma.asarray(column).astype(float), np.nan) if column.dtype.kind in "fiu" else None
     if values is None:
-        return np.asarray(column).astype(str) if column.dtype.kind in "SUO" else np.asarray(column)
+        if column.dtype.kind not in "SUO":
+            return np.asarray(column)
+        return np.asarray(np.ma.filled(np.ma.asarray(column).astype(str), ""))
     for target in (u.Jy / u.beam, u.Jy):
         if column.unit is not None and column.unit.is_equivalent(target):
             return values * float(column.unit.to(target))

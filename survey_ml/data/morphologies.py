@@ -1,4 +1,4 @@
-"""What a release keeps of the sources that its stage morphology classified."""
+"""What a release, or its catalogue alone, keeps of the sources that its stage morphology classified."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from survey_ml.data.catalogues import read_catalogue
 from survey_ml.data.release import Release
 from survey_ml.errors import InputError, StoreError
 
@@ -21,9 +22,11 @@ class Morphologies:
     model : str
         Name, version and first digits of the hash.
     embedding : (n, d) array of float32
+        Empty, d of 0, where a catalogue is all there is.
     probabilities : (n, n_classes) array of float32
     beam, rms, snr, size : (n,) array of float64
         FWHM of the field's beam in arcsec, local rms in Jy/beam, peak over it, fitted major axis in arcsec.
+        The beam is NaN where a catalogue is all there is.
     """
 
     model: str
@@ -95,4 +98,42 @@ def read_morphologies(out: str | Path, classes: tuple[str, ...]) -> Morphologies
         np.stack([np.asarray(found[name], np.float32)[known] for name in columns], axis=1),
         np.array([beams[name] for name in found["field"][known]], np.float64),
         *(np.asarray(found[name], np.float64)[known] for name in ("local_rms", "snr", "major")),
+    )
+
+
+def read_morphology_catalogue(path: str | Path, classes: tuple[str, ...]) -> Morphologies:
+    """Read the sources of a catalogue that have a class.
+
+    Parameters
+    ----------
+    path : str or Path
+        FITS, VOTable, Parquet or CSV with the columns of ``catalogue/sources.*`` of a release, or some of its
+        rows.
+    classes : tuple of str
+        Of the model, in the order of the probabilities.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, lacks a column, or several models classified its sources.
+    """
+    measured = ("local_rms", "snr", "major")
+    wanted = (*(f"morph_p_{name.lower()}" for name in classes), *measured)
+    columns = read_catalogue(str(path), Path(), wanted)
+    probabilities = np.stack([columns[name] for name in wanted[: len(classes)]], axis=1).astype(np.float32)
+    known = np.isfinite(probabilities).all(axis=1)
+    named = np.asarray(columns.get("morph_model", known))
+    # An empty column of a CSV is read as numbers.
+    models = sorted(set(named[known].tolist()) - {""}) if named.dtype.kind == "U" else []
+    if len(models) > 1:
+        raise InputError(
+            f"{path} is classified by {' and by '.join(models)}",
+            "Give the sources that one model classified.",
+        )
+    return Morphologies(
+        models[0] if models else "",
+        np.zeros((int(known.sum()), 0), np.float32),
+        probabilities[known],
+        np.full(int(known.sum()), np.nan),
+        *(np.asarray(columns[name], np.float64)[known] for name in measured),
     )

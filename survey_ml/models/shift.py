@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import InputError
 from survey_ml.learning.covariates import measure_covariates
-from survey_ml.learning.shift import Shift, judge_shift, name_classes
+from survey_ml.learning.shift import LEAST_ANSWER, Shift, judge_shift, name_classes
 from survey_ml.learning.shift_sources import Sources
 from survey_ml.models.classifier import Classifier
 from survey_ml.models.reference import Reference
@@ -61,7 +61,8 @@ def compare_sets(
     """Judge whether a second set is like a first one, as a model sees them.
 
     The reference summary, if the model has one, gives the scale of the embeddings and the labelled images
-    that the mix of classes is estimated with.
+    that the mix of classes is estimated with. Where nothing but the answers is known of a set (an embedding
+    of length 0, of a catalogue) only the answers of both are compared.
 
     Raises
     ------
@@ -74,15 +75,24 @@ def compare_sets(
             f"{', '.join(classifier.classes)}",
             "take the reference that came with the model",
         )
+    seen = bool(first.embedding.shape[1] and second.embedding.shape[1])
+    if not seen:
+        first, second = (show_answers(side) for side in (first, second))
     return judge_shift(
         first,
         second,
         None if reference is None else reference.sources,
-        scale=None if reference is None else reference.scale,
+        scale=reference.scale if seen and reference is not None else None,
         permutations=permutations,
         alpha=alpha,
         seed=seed,
     )
+
+
+def show_answers(sources: Sources) -> Sources:
+    """Return sources whose embedding is what the model says of them: logarithms of the probabilities."""
+    logs = np.log(np.maximum(sources.probabilities, LEAST_ANSWER))
+    return replace(sources, embedding=(logs - logs.mean(axis=1, keepdims=True)).astype(np.float32))
 
 
 def describe_shift(shift: Shift, classes: Sequence[str]) -> dict[str, Any]:

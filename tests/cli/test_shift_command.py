@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 from scipy.ndimage import gaussian_filter
 from trial_model import write_model
 
@@ -155,6 +157,66 @@ def test_labels_of_other_classes_are_refused(call, model, tmp_path):
     assert answer.code == 2 and "spiral" in answer.err
 
 
+def write_catalogue(path, n, seed, model="", move=0.0, **changes):
+    """Write what a release says of n sources; every tenth has no class."""
+    rng = np.random.default_rng(seed)
+    logit = np.where(rng.random(n) < 0.5, -1.5, 1.5) + rng.normal(size=n) + move
+    fri = 1.0 / (1.0 + np.exp(logit))
+    fri[::10] = np.nan
+    columns = {
+        "source_id": np.arange(n), "morph_p_fri": fri, "morph_p_frii": 1.0 - fri,
+        "morph_model": np.where(np.isfinite(fri), model, ""), "local_rms": rng.normal(1e-4, 1e-6, n),
+        "snr": rng.lognormal(3.0, 1.0, n), "major": rng.lognormal(2.5, 0.5, n), **changes,
+    }  # fmt: skip
+    form = {".vot": "votable"}.get(path.suffix)
+    Table({name: values for name, values in columns.items() if values is not None}).write(path, format=form)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["fits", "csv", "vot", "parquet"])
+def test_catalogues_are_compared_by_what_the_model_said(call, model, tmp_path, ending):
+    from survey_ml.models.classifier import load_classifier
+
+    label = load_classifier(model).label
+    first = write_catalogue(tmp_path / f"first.{ending}", 400, 1, label)
+    other = write_catalogue(tmp_path / f"other.{ending}", 300, 2, label)
+    same = call("shift", "compare", first, other, "--model", model, "--json")
+    assert same.code == 0, same.err
+    assert same.json["level"] == "green" and same.json["statistics"]["mmd"]["n"] == 270
+    assert set(same.json["covariates"]) == {"rms", "signal_to_noise", "size"}
+    unsure = write_catalogue(tmp_path / f"unsure.{ending}", 300, 2, label, morph_p_fri=np.full(300, 0.5),
+                             morph_p_frii=np.full(300, 0.5))  # fmt: skip
+    found = call("shift", "compare", first, unsure, "--model", model, "--json").json
+    assert found["level"] == "red" and found["prior"]["refused"]
+    deep = write_catalogue(tmp_path / f"deep.{ending}", 300, 3, label, local_rms=np.full(300, 1e-5))
+    found = call("shift", "compare", first, deep, "--model", model, "--json").json
+    assert (found["level"], found["cause"]) == ("amber", "rms")
+
+
+def test_a_catalogue_that_will_not_do_says_why(call, model, sets, tmp_path):
+    first = write_catalogue(tmp_path / "first.fits", 100, 1)
+    lacks = write_catalogue(tmp_path / "lacks.fits", 100, 1, morph_p_frii=None)
+    answer = call("shift", "compare", first, lacks, "--model", model)
+    assert answer.code == 2 and "lacks.fits has no column morph_p_frii" in answer.err
+    foreign = write_catalogue(tmp_path / "foreign.fits", 100, 1, "another 1 (abc)")
+    answer = call("shift", "compare", first, foreign, "--model", model)
+    assert answer.code == 2 and "was classified by another 1 (abc)" in answer.err
+    two = np.where(np.arange(100) % 2, "one", "two")
+    several = write_catalogue(tmp_path / "several.fits", 100, 1, morph_model=two)
+    answer = call("shift", "compare", first, several, "--model", model)
+    assert answer.code == 2 and "classified by one and by two" in answer.err
+    few = write_catalogue(tmp_path / "few.csv", 20, 1)
+    answer = call("shift", "compare", first, few, "--model", model)
+    assert answer.code == 2 and "has 18 sources" in answer.err
+    # Beside images only what the model says of both is compared, however these were measured.
+    mixed = call("shift", "compare", sets / "first.npy", first, "--model", model, "--json")
+    assert mixed.code == 0 and mixed.json["covariates"] == {}
+    assert mixed.json["statistics"]["mmd"]["d"] <= 2
+    fits.writeto(tmp_path / "image.fits", IMAGES[0])
+    answer = call("shift", "compare", first, tmp_path / "image.fits", "--model", model)
+    assert answer.code == 2 and "has 1 source" in answer.err
+
+
 @pytest.mark.slow
 def test_releases_are_compared_by_what_they_keep(call, tmp_path):
     from survey_ml.config import LoadedConfig, ReleaseConfig
@@ -179,6 +241,11 @@ def test_releases_are_compared_by_what_they_keep(call, tmp_path):
     assert answer.code == 0, answer.err
     assert answer.json["level"] == "green"
     assert set(answer.json["covariates"]) == {"beam", "rms", "signal_to_noise", "size"}
+    parts = [tmp_path / f"out{seed}/catalogue/sources.parquet" for seed in (4, 5)]
+    listed = call("shift", "compare", *parts, "--model", model, "--json")
+    assert listed.code == 0, listed.err
+    assert listed.json["level"] == "green"
+    assert listed.json["statistics"]["mmd"]["n"] == answer.json["statistics"]["mmd"]["n"]
     np.save(tmp_path / "images.npy", BYTES)
     mixed = call("shift", "compare", tmp_path / "out4", tmp_path / "images.npy", "--model", model, "--json")
     assert mixed.code == 0 and mixed.json["covariates"] == {}
