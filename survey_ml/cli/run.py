@@ -65,12 +65,13 @@ def run(
         more.append(f"engine.metrics_file={json.dumps(str(Path(metrics_file).expanduser().absolute()))}")
     config = load(paths, out, engine, more)
     with json_output(as_json) as emit:
+        from survey_ml.data.verdicts import find_red
         from survey_ml.engine.progress import QuietProgress, choose_progress
         from survey_ml.engine.run import run_release
 
         progress = QuietProgress() if quiet or as_json else choose_progress()
         result = run_release(config, only=only, progress=progress, retry_quarantined=retry_quarantined)
-        red = find_red(result) if strict and result.exit_code != 2 else {}
+        red = find_red(result.out) if strict and result.exit_code != 2 else {}
         result.exit_code = max(result.exit_code, 1 if red else 0)
         emit(describe(result) | ({"red": red} if strict else {}))
     print_set_aside(result.set_aside)
@@ -81,16 +82,6 @@ def run(
     if not (quiet or as_json):
         print_result(result)
     ctx.exit(result.exit_code)
-
-
-def find_red(result: RunResult) -> dict[str, str]:
-    """Return the fields that the stage shift finds red, with the likely cause."""
-    from survey_ml.data.release import Release
-
-    release = Release.open(result.out)
-    commits = release.commits(stage="shift")
-    verdicts = {unit.field: commit.summaries["shift_verdict"] for unit, commit in commits.items()}
-    return {name: one["cause"] for name, one in sorted(verdicts.items()) if one["level"] == "red"}
 
 
 def describe(result: RunResult) -> dict[str, Any]:

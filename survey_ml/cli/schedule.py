@@ -36,7 +36,11 @@ class Duration(click.ParamType):
 def deployment_options(command: Command) -> Command:
     """Add RELEASE.yaml, the schedule, and the parameters of a run to a command."""
     for option in (
-        click.option("--strict", is_flag=True, help="Let a run fail when anything was set aside."),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Let a run fail when anything was set aside, or the stage shift finds a field red.",
+        ),
         click.option(
             "--set",
             "settings",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from prefect import State, flow
@@ -16,6 +17,7 @@ from prefect.exceptions import Abort
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from survey_ml.data.verdicts import find_red
 from survey_ml.engine.flow import AT_ONCE
 from survey_ml.engine.link import RunLink
 from survey_ml.engine.progress import QuietProgress
@@ -63,7 +65,8 @@ def process_release(
     retry_quarantined : bool
         Try units again that killed their worker.
     strict : bool
-        Fail when anything was set aside, instead of completing with state `SET_ASIDE`.
+        Fail when anything was set aside, instead of completing with state `SET_ASIDE`, and when the stage
+        shift finds a field red.
 
     Returns
     -------
@@ -89,9 +92,10 @@ def process_release(
                 link=link,
             )
             link.listen()
+        red = find_red(result.out) if strict and result.exit_code != 2 else {}
     except SurveyMLError as error:
         return Failed(message=str(error))
-    state = _judge(result, strict, cancelled=link.cancelled)
+    state = judge_run(result, strict, red, cancelled=link.cancelled)
     if state.is_cancelled():
         _leave_cancelled(context, state)
     return state
@@ -116,13 +120,16 @@ def _leave_cancelled(context: FlowRunContext, state: State) -> None:
     raise leave
 
 
-def _judge(result: RunResult, strict: bool, *, cancelled: bool) -> State:
-    """Return the state that says what the exit code says."""
+def judge_run(result: RunResult, strict: bool, red: Mapping[str, str], *, cancelled: bool) -> State:
+    """Return the state that says what the exit code says; ``red`` are fields, and why."""
     account = f"{result.done} units done, {result.skipped} done already, {len(result.set_aside)} set aside"
     if result.cancelled and cancelled:
         return Cancelled(message=f"{account}; a later run goes on from here")
     if result.stopped is not None or result.exit_code == 2:
         return Failed(message=f"{account}; {result.stopped or 'nothing could be done'}")
+    if red:
+        fields = ", ".join(f"{name} ({cause})" for name, cause in red.items())
+        return Failed(message=f"{account}; sources unlike those that the model was made for: {fields}")
     if result.exit_code == 0:
         return Completed(message=account)
     first = result.set_aside[0]

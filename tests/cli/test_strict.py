@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from survey_ml.cli.run import find_red
 from survey_ml.data.commit import Unit
 from survey_ml.data.release import Release
+from survey_ml.data.verdicts import find_red
 
 
 def judge(monkeypatch, levels):
@@ -43,4 +43,4 @@ def test_amber_and_unknown_fields_are_no_fault(call, release, monkeypatch):
 
 def test_a_release_without_the_stage_has_no_red_field(call, release):
     assert call("run", release, "--strict", "--json").json["red"] == {}
-    assert find_red(SimpleNamespace(out=str(release.parent / "out"))) == {}
+    assert find_red(release.parent / "out") == {}

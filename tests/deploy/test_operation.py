@@ -140,6 +140,16 @@ def test_a_stop_ends_the_run_and_the_next_goes_on(tmp_path, engine, monkeypatch)
     assert read_bytes_of(out) == read_bytes_of(Path(whole.out))
 
 
+def test_a_red_field_fails_a_strict_run_and_is_named(tmp_path):
+    from survey_ml.engine.deployment import judge_run
+    from survey_ml.engine.run import RunResult
+
+    done = RunResult(out=str(tmp_path), done=3)
+    fine, red = (judge_run(done, True, found, cancelled=False) for found in ({}, {"west": "beam"}))
+    assert fine.is_completed() and red.is_failed()
+    assert "unlike those that the model was made for: west (beam)" in red.message
+
+
 def test_a_stop_before_the_work_does_nothing(tmp_path):
     config = make_config(write_fields(tmp_path))
     link = RunLink()
