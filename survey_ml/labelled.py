@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_ml.errors import SurveyMLError
+from survey_ml.errors import InputError, SurveyMLError
 
 SPLITS = ("train", "valid", "test")
 """Names of the parts of a published split, in this order."""
@@ -92,3 +92,30 @@ class LabelledImages:
         """Return the number of images of every class, also of those without any."""
         found = np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, found.tolist(), strict=True))
+
+
+def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
+    """Return the images of several sets behind each other.
+
+    Raises
+    ------
+    InputError
+        When classes or sizes differ, or the clip was taken off some only: a network would learn which.
+    """
+    first = parts[0]
+    kinds = {(one.classes, one.images.shape[1:], one.images.dtype, one.subtracted) for one in parts}
+    if len(kinds) > 1:
+        raise InputError(
+            "sets whose classes, sizes, kinds of pixels or clips differ do not go together",
+            "bring them to the same first",
+        )
+    return LabelledImages(
+        np.concatenate([one.images for one in parts]),
+        np.concatenate([one.labels for one in parts]),
+        first.classes,
+        np.concatenate([one.names for one in parts]),
+        np.concatenate([one.ra for one in parts]),
+        np.concatenate([one.dec for one in parts]),
+        np.concatenate([one.split for one in parts]),
+        first.subtracted,
+    )

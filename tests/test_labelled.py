@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from survey_ml.errors import SurveyMLError
-from survey_ml.labelled import LabelledImages
+from survey_ml.errors import InputError, SurveyMLError
+from survey_ml.labelled import LabelledImages, join_images
 
 
 def make(n=4, **changed) -> LabelledImages:
@@ -55,3 +55,21 @@ def test_counts_name_every_class():
 def test_what_does_not_belong_together_is_refused(changed, said):
     with pytest.raises(SurveyMLError, match=said):
         make(**changed)
+
+
+def test_sets_are_joined_behind_each_other():
+    data = make(6)
+    joined = join_images([data.take([4, 1]), data.take([3])])
+    for name in ("images", "labels", "names", "ra", "split"):
+        assert np.array_equal(getattr(joined, name), getattr(data, name)[[4, 1, 3]])
+    assert joined.classes == data.classes
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"classes": ("a", "b")}, {"images": np.zeros((4, 3, 3), np.uint8)}, {"subtracted": True},
+     {"images": np.zeros((4, 2, 3), np.float32)}],
+)  # fmt: skip
+def test_sets_of_other_kinds_are_not_joined(changed):
+    with pytest.raises(InputError, match="do not go together"):
+        join_images([make(), make(**changed)])

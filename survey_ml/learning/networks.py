@@ -48,6 +48,9 @@ class Architecture:
         Brightness and scatter of the training images, taken off and divided by.
     dropout : float
         Share of features dropped in training.
+    turned : bool
+        Outside of training features are means over the image and the same turned by 45 degrees, which the
+        turns of a pixel grid do not reach; symmetric under C4 and D4 as before, and twice the work.
     """
 
     n_classes: int
@@ -61,6 +64,7 @@ class Architecture:
     mean: float = 0.0031
     std: float = 0.0350
     dropout: float = 0.2
+    turned: bool = False
 
 
 class Stem(nn.Module):
@@ -79,6 +83,21 @@ class Stem(nn.Module):
         if self.reduce > 1:
             x = functional.avg_pool2d(x, self.reduce)
         return (x - self.mean) / self.std
+
+
+def turn_images(x: Tensor, side: int) -> Tensor:
+    """Turn images by 45 degrees about their middle, interpolated bilinearly, and cut them to a side.
+
+    Returns (n, c, side, side) of (n, c, y, x); what is beyond the edge is empty sky.
+    """
+    away = torch.arange(side, device=x.device, dtype=x.dtype) - 0.5 * (side - 1)
+    rows, columns = away[:, None], away[None, :]
+    reach = 2.0 * 0.5**0.5
+    places = torch.stack(
+        [(columns + rows) * (reach / x.shape[3]), (rows - columns) * (reach / x.shape[2])], -1
+    )
+    grid = places[None].expand(x.shape[0], -1, -1, -1)
+    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 class AttentionNetwork(nn.Module):
@@ -105,6 +124,8 @@ class AttentionNetwork(nn.Module):
             )
         group = parse_group(architecture.group)
         self.stem = Stem(architecture.side, architecture.reduce, architecture.mean, architecture.std)
+        self.turned = self.turning = architecture.turned
+        """Whether it is to look at the turned image as well, and whether it does now."""
         self.scales = nn.ModuleList()
         before = 0
         for fields, depth in zip(architecture.fields, DEPTHS, strict=True):
@@ -123,14 +144,21 @@ class AttentionNetwork(nn.Module):
 
     def look(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return features, one (n, fields) a gate, and weights, one (n, 1, y, x) a gate, fine to coarse."""
+        features, weights = self._look_once(x)
+        if self.turning and not self.training:
+            others, _ = self._look_once(turn_images(x, self.architecture.side))
+            features = [0.5 * (one + other) for one, other in zip(features, others, strict=True)]
+        return [standard(one) for standard, one in zip(self.standards, features, strict=True)], weights
+
+    def _look_once(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return features before they are standardised, and weights."""
         x = self.stem(x)
         seen = []
         for number, scale in enumerate(self.scales):
             x = scale(self.pool(x) if number else x)
             seen.append(self.invariant(x))
         looks = [gate(fine, seen[3]) for gate, fine in zip(self.gates, seen[:3], strict=True)]
-        features = [standard(one) for standard, (one, _) in zip(self.standards, looks, strict=True)]
-        return features, [weights for _, weights in looks]
+        return [features for features, _ in looks], [weights for _, weights in looks]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Classify images.

@@ -397,7 +397,8 @@ def _train(
     import torch
 
     from survey_ml.learning.fixmatch import Unlabelled, train_fixmatch
-    from survey_ml.learning.training import train_network
+    from survey_ml.learning.networks import AttentionNetwork
+    from survey_ml.learning.training import settle_standards, train_network
     from survey_ml.learning.variational import VariationalNetwork
 
     train, valid = images
@@ -414,6 +415,10 @@ def _train(
         if progress is not None:
             progress(now.history[-1], epochs)
 
+    # Validation after each epoch sees each image once; what the model sees is measured when it is chosen.
+    looking = [one for one in network.modules() if isinstance(one, AttentionNetwork)]
+    for one in looking:
+        one.turning = False
     side = card.preprocessing.side
     known = prepare_images(train, side), train.labels
     held = (prepare_images(valid, side), valid.labels) if len(valid.labels) else None
@@ -441,7 +446,12 @@ def _train(
         state=_read_checkpoint(checkpoint, identity),
         report=keep,
     )
-    return network.cpu(), done
+    network = network.cpu()
+    if any(one.turned for one in looking):
+        for one in looking:
+            one.turning = one.turned
+        settle_standards(network, torch.from_numpy(known[0])[:, None], "cpu")
+    return network, done
 
 
 def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages, pool: Pool | None) -> str:

@@ -20,7 +20,7 @@ from survey_ml.learning.convolution import (
     plan_blocks,
 )
 from survey_ml.learning.groups import parse_group
-from survey_ml.learning.networks import Architecture, AttentionNetwork
+from survey_ml.learning.networks import Architecture, AttentionNetwork, turn_images
 
 SMALL = {"fields": (2, 4, 4, 6), "side": 48}
 
@@ -62,6 +62,37 @@ def test_turns_change_nothing_but_reflections_do(group):
     network = make_network(group=group, size=5)
     assert measure_change(network, draw_images(), range(4)) < 1e-5
     assert measure_change(network, draw_images(), [4]) > 1e-4
+
+
+def test_an_image_is_turned_about_its_middle():
+    # An ellipse along a diagonal lies along an axis afterwards.
+    y, x = torch.meshgrid(torch.arange(60.0) - 29.5, torch.arange(80.0) - 39.5, indexing="ij")
+    along, across = (x + y) / math.sqrt(2.0), (y - x) / math.sqrt(2.0)
+    tilted = torch.exp(-0.5 * ((along / 8.0) ** 2 + (across / 4.0) ** 2))[None, None]
+    y, x = torch.meshgrid(torch.arange(48.0) - 23.5, torch.arange(48.0) - 23.5, indexing="ij")
+    found = turn_images(tilted, 48)[0, 0]
+    either = [torch.exp(-0.5 * ((x / a) ** 2 + (y / b) ** 2)) for a, b in ((8.0, 4.0), (4.0, 8.0))]
+    assert min(float((found - one).abs().max()) for one in either) < 0.02
+
+
+@pytest.mark.parametrize(("group", "numbers"), [("D4", range(8)), ("C4", range(4))])
+def test_looking_at_the_turned_image_as_well_keeps_the_symmetries(group, numbers):
+    network, images = make_network(group=group, turned=True), draw_images(side=60)
+    assert measure_change(network, images, numbers) < 1e-5
+    once = make_network(group=group)
+    with torch.inference_mode():
+        turned = turn_images(images, SMALL["side"])
+        assert float((network(images)[0] - network(turned)[0]).abs().max()) > 1e-4
+        seen = [torch.cat(once.look(one)[0], dim=1) for one in (images, turned)]
+        assert torch.allclose(network(images)[1], 0.5 * (seen[0] + seen[1]), atol=1e-5)
+        frozen = freeze_network(network)
+        assert torch.allclose(frozen(images)[0], network(images)[0], atol=1e-4)
+
+
+def test_while_it_is_trained_a_network_looks_once():
+    images = draw_images()
+    one, other = (make_network(group="C4", dropout=0.0, turned=turned) for turned in (True, False))
+    assert torch.equal(one.train()(images)[0], other.train()(images)[0])
 
 
 def test_a_plain_network_sees_turns():

@@ -11,6 +11,7 @@ from survey_ml.cli import main
 from survey_ml.data.labelled.product import write_cutout_file
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
+from survey_ml.learning.preprocessing import prepare_images
 from survey_ml.models.classifier import load_classifier
 from survey_ml.models.fitting import CHECKPOINT, Fitting, divide_images, fit_model
 from survey_ml.models.format import read_model
@@ -97,6 +98,21 @@ def test_an_interrupted_fit_gives_the_same_file(tmp_path):
     again = fit_model(data, fitting, tmp_path / "broken", progress=lambda entry, epochs: seen.append(entry))
     assert [entry["epoch"] for entry in seen] == [3]
     assert again.read_bytes() == whole.read_bytes()
+
+
+def test_looking_at_the_turned_image_as_well_changes_no_weight(tmp_path):
+    data = draw_sources(40, 1)
+    once, twice = (
+        read_model(fit_model(data, make_fitting(architecture={**SMALL, **more}), tmp_path / name))
+        for name, more in (("once", {}), ("twice", {"turned": True}))
+    )
+    assert twice[1].architecture["turned"] and not once[1].architecture["turned"]
+    changed = {name for name, values in once[0].items() if not np.array_equal(values, twice[0][name])}
+    # What features are standardised by is measured on what the network sees.
+    assert changed and all(name.startswith("standards.") for name in changed)
+    images = prepare_images(data, 150)
+    one, other = (load_classifier(tmp_path / name / "trial.safetensors") for name in ("once", "twice"))
+    assert np.abs(one.predict(images).logits - other.predict(images).logits).max() > 1e-3
 
 
 def test_validation_is_apart_on_the_sky():
