@@ -189,10 +189,8 @@ def judge_shift(
     )
     total, _ = _compare(one, other, permutations, seed, frechet=True)
     total["answers"] = _compare_answers(
-        *(
-            thin(side.probabilities, MOST_SOURCES, number)
-            for number, side in enumerate((reference, sample), start=seed)
-        ),
+        thin(reference.probabilities, MOST_SOURCES, seed),
+        thin(sample.probabilities, MOST_SOURCES, seed + 1),
         permutations,
         seed,
     )
