@@ -184,6 +184,20 @@ def test_the_shift_monitor_sees_known_shifts_and_no_others():
     assert all(row["shares refused"] <= 0.2 for row in mixes)
 
 
+@pytest.mark.real
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not there")
+def test_networks_see_other_beams_and_are_kept(tmp_path):
+    arguments = ("--seeds", 1, "--epochs", 1, "--every", 20, "--out", tmp_path)
+    first = run("shift_augmentation", *arguments)
+    rows = first["tables"]["Accuracy"]
+    assert [row["n"] for row in rows] == [104, 104, 600] * 2
+    assert len({row["trained on images"] for row in rows}) == 2
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert len(made) == 2
+    assert run("shift_augmentation", *arguments)["tables"] == first["tables"]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == made
+
+
 def test_the_shift_monitor_is_cheap():
     result = run("shift_monitor", "--no-images", expect=0)
     [rows] = result["tables"].values()
