@@ -249,9 +249,7 @@ def fit_island(
     several = n > 1 and n_pixels >= settings.whole_area and not large
     if several and measure_misfit(residual, data, weight, own, 0.0) > settings.whole_chi2:
         rest = np.empty_like(residual)
-        count, rows, marks, starts = fit_whole(
-            data, weight, valid, own, theta[:n], flags[:n], seeds[:n], beam, settings, rest
-        )
+        count, rows, marks, starts = fit_whole(data, weight, valid, own, beam, settings, rest)
         left = measure_misfit(rest, data, weight, own, settings.dynamic)
         if count > 0 and left < WORSE * measure_misfit(residual, data, weight, own, settings.dynamic):
             n, theta, flags, seeds = count, rows, marks, starts

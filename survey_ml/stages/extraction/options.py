@@ -51,8 +51,8 @@ class ExtractionOptions(Options):
     """Largest FWHM of one component, in beams."""
     whole_chi2: PositiveFloat | None = None
     """Islands of two components and ten beams or more are fitted again as a whole, with few and wide
-    components and their compact ones, where the mean square of the residual is above this many squared
-    rms; never when not given. 2 agrees best with catalogues made that way, such as FIRST's."""
+    components, where the mean square of the residual is above this many squared rms; never when not
+    given. 2 agrees best with catalogues made that way, such as FIRST's."""
     point_arcsec: tuple[PositiveFloat, PositiveFloat, float] | None = None
     """Shape of a point source (FWHM axes in arcsec, position angle in deg) where smearing or the
     pixels make it wider than the beam that the unit refers to; the beam when not given."""

@@ -3,8 +3,7 @@
 The apertures of `deblending` are compact, as they have to be for sources near the beam's size. What
 is spread out between peaks then falls to no component. Here up to four shapes are fitted to all
 pixels of an island at once, as for the FIRST catalogue (White et al. 1997, ApJ 475, 479, section 4);
-what is left gets further components one by one; compact components that the island had and that none
-of these replaces come back; a last joint fit shares out the light.
+what is left gets further components one by one; a last joint fit shares out the light.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from survey_ml.stages.extraction.deblending import (
     sum_island,
 )
 from survey_ml.stages.extraction.fit import SINGULAR, fit_components, select_pixels
-from survey_ml.stages.extraction.model import FREE, area_ratio, shape_is_valid
+from survey_ml.stages.extraction.model import FREE
 from survey_ml.stages.extraction.peaks import find_peaks
 from survey_ml.stages.extraction.settings import FROM_RESIDUAL, Settings
 
@@ -39,12 +38,6 @@ ROOM, NUDGE = 5.0, 0.2
 
 COMPACTNESS = 1.5
 """Shapes of several peaks start narrower than the beam, so that each finds its own peak."""
-
-NARROW, CLEAR, SHARE = 1.5, 5.0, 0.5
-"""Components to keep: longest axis in beams, least peak in rms and as a share of the brightness there."""
-
-BESIDE, ALIKE = 0.6, 2.0
-"""How near, in beam FWHM, and by which factor in peak and area alike, a component replaces another."""
 
 
 @njit(cache=True, nogil=True)
@@ -233,55 +226,6 @@ def _add_shapes(
 
 
 @njit(cache=True, nogil=True)
-def _is_replaced(row: NDArray[Any], theta: NDArray[Any], beam: NDArray[Any], near: float) -> bool:
-    """Whether a component lies within ``near`` pixels of ``row``, with alike peak and area."""
-    area = area_ratio(row, beam)
-    for k in range(theta.shape[0]):
-        apart = (theta[k, 1] - row[1]) ** 2 + (theta[k, 2] - row[2]) ** 2
-        peak, size = theta[k, 0] / row[0], area_ratio(theta[k], beam) / area
-        if apart < near * near and 1.0 < peak * ALIKE < ALIKE**2 and 1.0 < size * ALIKE < ALIKE**2:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
-def _keep_compact(
-    theta: NDArray[Any],
-    flags: NDArray[Any],
-    seeds: NDArray[Any],
-    n: int,
-    old: NDArray[Any],
-    marks: NDArray[Any],
-    starts: NDArray[Any],
-    fitted: NDArray[Any],
-    data: NDArray[Any],
-    weight: NDArray[Any],
-    own: NDArray[Any],
-    beam: NDArray[Any],
-    settings: Settings,
-) -> int:
-    """Add the compact and clear ones of ``old`` that none of ``fitted`` replaces; return the new count."""
-    mean = 0.5 * (beam[0] + beam[2])
-    half = sqrt(0.25 * (beam[0] - beam[2]) ** 2 + beam[1] ** 2)
-    ny, nx = own.shape
-    for k in range(old.shape[0]):
-        row, column = starts[k, 0], starts[k, 1]
-        if n == theta.shape[0] or not old[k, 0] * weight[row, column] > CLEAR:
-            continue
-        y, x = min(max(round(old[k, 2]), 0), ny - 1), min(max(round(old[k, 1]), 0), nx - 1)
-        if not old[k, 0] > SHARE * data[y, x]:
-            continue
-        if not shape_is_valid(old[k, 3], old[k, 4], old[k, 5], (mean - half) / NARROW**2, np.inf):
-            continue
-        row, column = nearest_free_pixel(own, seeds, n, row, column)
-        if row >= 0 and not _is_replaced(old[k], fitted, beam, BESIDE * settings.stray):
-            theta[n], flags[n] = old[k], marks[k]
-            seeds[n, 0], seeds[n, 1] = row, column
-            n += 1
-    return n
-
-
-@njit(cache=True, nogil=True)
 def _share_out(
     theta: NDArray[Any],
     kinds: NDArray[Any],
@@ -321,9 +265,6 @@ def fit_whole(
     weight: NDArray[Any],
     valid: NDArray[Any],
     own: NDArray[Any],
-    old: NDArray[Any],
-    marks: NDArray[Any],
-    starts: NDArray[Any],
     beam: NDArray[Any],
     settings: Settings,
     residual: NDArray[Any],
@@ -336,8 +277,6 @@ def fit_whole(
         Background-subtracted image and ``1 / rms`` of the island's patch; 0 where blank.
     valid, own : (ny, nx) bool
         Pixels that a fit may use, and those of the island.
-    old, marks, starts : (m, 6) float64, (m,) int64, (m, 2) int64
-        Components that the island had, their flags, and the pixels that they started from.
     beam : (3,) float64
         Precision matrix of the beam.
     residual : (ny, nx) float64
@@ -349,7 +288,7 @@ def fit_whole(
         As of `survey_ml.stages.extraction.decomposition.fit_island`; all are `FREE`. None where no
         fit succeeds.
     """
-    room, some = 2 * LIMIT + 1, slice(LIMIT + 1)
+    room = LIMIT + 1
     theta, anchor = np.empty((room, 6)), np.zeros((room, 4))
     kinds, flags, seeds = np.full(room, FREE), np.zeros(room, np.int64), np.zeros((room, 2), np.int64)
     mean = 0.5 * (beam[0] + beam[2])
@@ -360,17 +299,9 @@ def fit_whole(
     if first == 0:
         return 0, theta, flags, seeds
     n = _add_shapes(
-        theta[some], kinds[some], anchor[some], seeds[some], first, data, weight, valid, own, bounds,
-        beam, settings, residual,
-    )  # fmt: skip
-    flags[first:n] = FROM_RESIDUAL
-    start, begun, placed = theta.copy(), flags.copy(), seeds.copy()
-    count = _share_out(theta, kinds, anchor, flags, seeds, n, data, weight, pixels, bounds, settings)
-    more = _keep_compact(
-        start, begun, placed, n, old, marks, starts, theta[:count], data, weight, own, beam, settings
+        theta, kinds, anchor, seeds, first, data, weight, valid, own, bounds, beam, settings, residual
     )
-    if more > n:
-        theta, flags, seeds = start, begun, placed
-        count = _share_out(theta, kinds, anchor, flags, seeds, more, data, weight, pixels, bounds, settings)
-    subtract_components(data, theta, count, residual)
-    return count, theta, flags, seeds
+    flags[first:n] = FROM_RESIDUAL
+    n = _share_out(theta, kinds, anchor, flags, seeds, n, data, weight, pixels, bounds, settings)
+    subtract_components(data, theta, n, residual)
+    return n, theta, flags, seeds

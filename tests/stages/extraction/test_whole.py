@@ -76,21 +76,6 @@ def test_a_wide_source_between_two_peaks_is_found():
     assert fit(data, whole_chi2=1.2)[3] < 1.5
 
 
-def test_a_compact_source_among_wide_ones_stays():
-    """The shapes share its light among them; it was clear before, so it is fitted along with them."""
-    data = make_extended(48)
-    add_component(data, np.array([12.0, 34.6, 22.4, *BEAM]), 1.0, 5.0)
-    before, _, _, left = fit(data)
-    after, _, seeds, _ = fit(data, whole_chi2=2.0)
-    assert left > 2.0
-    for theta in (before, after):
-        area = BEAM[0] / np.sqrt(theta[:, 3] * theta[:, 5] - theta[:, 4] ** 2)
-        near = np.hypot(theta[:, 1] - 34.6, theta[:, 2] - 22.4) < 1.5
-        assert (near & (area < 2.0)).sum() == 1
-    assert len(after) != len(before)
-    assert len(np.unique(seeds, axis=0)) == len(after)
-
-
 def test_widening_takes_valid_pixels_only():
     own, valid = np.zeros((9, 9), bool), np.ones((9, 9), bool)
     own[4, 4] = True
