@@ -17,11 +17,12 @@ from survey_ml.stages.extraction.deblending import (
     subtract_components,
 )
 from survey_ml.stages.extraction.fit import CONVERGED, SINGULAR
-from survey_ml.stages.extraction.model import FIXED, POINT, add_component
+from survey_ml.stages.extraction.model import FIXED, FREE, POINT, add_component
 from survey_ml.stages.extraction.moments import measure_moments
 from survey_ml.stages.extraction.peaks import find_peaks
 from survey_ml.stages.extraction.settings import BOUNDED, MOMENTS, TOO_LARGE, Settings
 from survey_ml.stages.extraction.splitting import split_elongated
+from survey_ml.stages.extraction.whole import WORSE, fit_whole, measure_misfit
 
 
 @njit(cache=True, nogil=True)
@@ -245,6 +246,16 @@ def fit_island(
     n = _drop_faint(
         theta, kinds, anchor, flags, shapes, seeds, n, data, weight, valid, beam, settings, residual
     )
+    several = n > 1 and n_pixels >= settings.whole_area and not large
+    if several and measure_misfit(residual, data, weight, own, 0.0) > settings.whole_chi2:
+        rest = np.empty_like(residual)
+        count, rows, marks, starts = fit_whole(data, weight, valid, own, beam, settings, rest)
+        left = measure_misfit(rest, data, weight, own, settings.dynamic)
+        if count > 0 and left < WORSE * measure_misfit(residual, data, weight, own, settings.dynamic):
+            n, theta, flags, seeds = count, rows, marks, starts
+            kinds = np.full(rows.shape[0], FREE)
+            shapes = np.full((rows.shape[0], 9), np.nan)
+            residual[:, :] = rest
     if n == 1 and not theta[0, 0] * weight[seeds[0, 0], seeds[0, 1]] >= 0.7 * settings.seed:
         # A fit that ran away from the peak that was detected: take the peak as it is.
         y, x = seeds[0, 0], seeds[0, 1]

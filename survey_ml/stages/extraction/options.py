@@ -49,6 +49,10 @@ class ExtractionOptions(Options):
     """A source gets a shape of its own when it differs from the beam by this many sigma."""
     max_size_beams: float = Setting(12.0, gt=1)
     """Largest FWHM of one component, in beams."""
+    whole_chi2: PositiveFloat | None = None
+    """Islands of two components and ten beams or more are fitted again as a whole, with few and wide
+    components, where the mean square of the residual is above this many squared rms; never when not
+    given. 2 agrees best with catalogues made that way, such as FIRST's."""
     point_arcsec: tuple[PositiveFloat, PositiveFloat, float] | None = None
     """Shape of a point source (FWHM axes in arcsec, position angle in deg) where smearing or the
     pixels make it wider than the beam that the unit refers to; the beam when not given."""
@@ -99,6 +103,8 @@ def make_settings(
         extent=2.0,
         apart=0.6,
         max_scale=options.max_size_beams,
+        whole_chi2=options.whole_chi2 or float("inf"),
+        whole_area=10.0 * 2.0 * pi / sqrt(beam[0] * beam[2] - beam[1] ** 2),
     )
 
 

@@ -48,6 +48,9 @@ class Settings(NamedTuple):
         Least distance, in beam FWHM, of a point found in the residual from other components.
     max_scale : float
         Largest FWHM of a component in beams.
+    whole_chi2, whole_area : float
+        Mean square of the residual, and pixels, from which an island of several components is
+        fitted as a whole.
     """
 
     seed: float
@@ -74,3 +77,5 @@ class Settings(NamedTuple):
     extent: float
     apart: float
     max_scale: float
+    whole_chi2: float
+    whole_area: float
