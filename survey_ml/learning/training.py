@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.nn import functional
 from survey_ml.errors import ConfigError, SurveyMLError
 from survey_ml.learning.augmentation import augment_images
 from survey_ml.learning.convolution import FeatureStandard
+from survey_ml.learning.networks import AttentionNetwork
 from survey_ml.learning.observation import Observation, observe_images
 from survey_ml.learning.team import Team
 
@@ -304,6 +306,23 @@ def close_epoch(state: State, entry: dict[str, float], averaged: nn.Module, *, l
     if not lowest or entry[lowest] <= min(one[lowest] for one in state.history):
         state.best = {name: value.cpu().clone() for name, value in averaged.state_dict().items()}
         state.best_epoch = state.epoch
+
+
+@contextlib.contextmanager
+def looking_once(network: nn.Module, images: NDArray[np.float32]) -> Iterator[None]:
+    """Let a network that looks at turned images as well do so only afterwards.
+
+    Training turns images by any angle, and validation after each epoch would take twice the work. What
+    features are standardised by is measured anew on the training images (n, y, x) in the end.
+    """
+    looking = [one for one in network.modules() if isinstance(one, AttentionNetwork)]
+    for one in looking:
+        one.turning = False
+    yield
+    for one in looking:
+        one.turning = one.turned
+    if any(one.turned for one in looking):
+        settle_standards(network.cpu(), torch.from_numpy(images)[:, None], "cpu")
 
 
 def settle_standards(network: nn.Module, images: Tensor, device: str) -> None:

@@ -397,8 +397,7 @@ def _train(
     import torch
 
     from survey_ml.learning.fixmatch import Unlabelled, train_fixmatch
-    from survey_ml.learning.networks import AttentionNetwork
-    from survey_ml.learning.training import settle_standards, train_network
+    from survey_ml.learning.training import looking_once, train_network
     from survey_ml.learning.variational import VariationalNetwork
 
     train, valid = images
@@ -415,43 +414,29 @@ def _train(
         if progress is not None:
             progress(now.history[-1], epochs)
 
-    # Validation after each epoch sees each image once; what the model sees is measured when it is chosen.
-    looking = [one for one in network.modules() if isinstance(one, AttentionNetwork)]
-    for one in looking:
-        one.turning = False
     side = card.preprocessing.side
     known = prepare_images(train, side), train.labels
     held = (prepare_images(valid, side), valid.labels) if len(valid.labels) else None
-    if pool is not None:
-        own = parse_fixmatch(fitting.fixmatch or {}, recipe.seed)
-        epochs = own.epochs
-        done = train_fixmatch(
-            network,
-            known,
-            Unlabelled(pool.images),
-            own,
-            validation=held,
-            device=device,
-            state=_read_checkpoint(checkpoint, identity),
-            report=keep,
-        )
-        return network.cpu(), done
-    done = (trainer or train_network)(
-        network,
-        known,
-        recipe,
-        validation=held,
-        objective=objective,
-        device=device,
-        state=_read_checkpoint(checkpoint, identity),
-        report=keep,
-    )
-    network = network.cpu()
-    if any(one.turned for one in looking):
-        for one in looking:
-            one.turning = one.turned
-        settle_standards(network, torch.from_numpy(known[0])[:, None], "cpu")
-    return network, done
+    state = _read_checkpoint(checkpoint, identity)
+    with looking_once(network, known[0]):
+        if pool is not None:
+            own, unlabelled = parse_fixmatch(fitting.fixmatch or {}, recipe.seed), Unlabelled(pool.images)
+            epochs = own.epochs
+            done = train_fixmatch(
+                network, known, unlabelled, own, validation=held, device=device, state=state, report=keep
+            )
+        else:
+            done = (trainer or train_network)(
+                network,
+                known,
+                recipe,
+                validation=held,
+                objective=objective,
+                device=device,
+                state=state,
+                report=keep,
+            )
+    return network.cpu(), done
 
 
 def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages, pool: Pool | None) -> str:
