@@ -31,9 +31,11 @@ def is_catalogue(path: str | Path) -> bool:
     from astropy.io import fits
 
     file = Path(path).expanduser()
-    form = _FORMATS.get(file.suffix.lower())
-    if form != "fits" or not file.is_file():
-        return form is not None and form != "fits" and file.is_file()
+    form = _find_format(file)
+    if form is None or not file.is_file():
+        return False
+    if form != "fits":
+        return True
     try:
         with fits.open(file, memmap=True, lazy_load_hdus=True) as opened:
             kinds = [type(hdu) for hdu in opened]
@@ -67,8 +69,7 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
     from astropy.table import Table
 
     file = (base / Path(path).expanduser()).resolve()
-    suffixes = "".join(file.suffixes[-2:]).removesuffix(".gz")
-    form = _FORMATS.get(Path(f"x{suffixes}").suffix)
+    form = _find_format(file)
     if form is None:
         raise InputError(
             f"{path} has an unknown format", f"Give a file that ends in {', '.join(sorted(_FORMATS))}."
@@ -93,6 +94,11 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
             "Write positions in degrees and fluxes as numbers.",
         )
     return columns
+
+
+def _find_format(file: Path) -> str | None:
+    """Return the format that a file's ending names; one of ``.gz`` does not count."""
+    return _FORMATS.get(Path(file.name.removesuffix(".gz")).suffix)
 
 
 def _read_parquet(file: Path) -> Table:

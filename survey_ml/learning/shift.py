@@ -217,6 +217,12 @@ def judge_shift(
     return Shift(level, score, cause, total, prior, conditional, covariates)
 
 
+def show_answers(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return what a model says of sources as numbers to compare: logarithms (n, n_classes) of mean zero."""
+    logs = np.log(np.maximum(probabilities, LEAST_ANSWER))
+    return np.asarray(logs - logs.mean(axis=1, keepdims=True))
+
+
 def name_classes(prior: Prior, classes: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return the share of each class with its interval; nothing when refused."""
     if prior.found is None:
@@ -331,8 +337,7 @@ def _compare_answers(
     one: NDArray[np.floating], other: NDArray[np.floating], permutations: int, seed: int
 ) -> Statistic:
     """Return the squared discrepancy of the logarithms of probabilities (n, n_classes)."""
-    logs = [np.log(np.maximum(side, LEAST_ANSWER)) for side in (one, other)]
-    logs = [side - side.mean(axis=1, keepdims=True) for side in logs]
+    logs = [show_answers(side) for side in (one, other)]
     n, d = min(len(one), len(other)), one.shape[1]
     if not np.ptp(np.concatenate(logs), axis=0).any():
         return Statistic(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, n, d)

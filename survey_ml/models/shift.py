@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import InputError
 from survey_ml.learning.covariates import measure_covariates
-from survey_ml.learning.shift import LEAST_ANSWER, Shift, judge_shift, name_classes
+from survey_ml.learning.shift import Shift, judge_shift, name_classes, show_answers
 from survey_ml.learning.shift_sources import Sources
 from survey_ml.models.classifier import Classifier
 from survey_ml.models.reference import Reference
@@ -77,7 +77,9 @@ def compare_sets(
         )
     seen = bool(first.embedding.shape[1] and second.embedding.shape[1])
     if not seen:
-        first, second = (show_answers(side) for side in (first, second))
+        first, second = (
+            replace(side, embedding=show_answers(side.probabilities)) for side in (first, second)
+        )
     return judge_shift(
         first,
         second,
@@ -87,12 +89,6 @@ def compare_sets(
         alpha=alpha,
         seed=seed,
     )
-
-
-def show_answers(sources: Sources) -> Sources:
-    """Return sources whose embedding is what the model says of them: logarithms of the probabilities."""
-    logs = np.log(np.maximum(sources.probabilities, LEAST_ANSWER))
-    return replace(sources, embedding=(logs - logs.mean(axis=1, keepdims=True)).astype(np.float32))
 
 
 def describe_shift(shift: Shift, classes: Sequence[str]) -> dict[str, Any]:
