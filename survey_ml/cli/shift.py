@@ -167,7 +167,11 @@ def _find_sources(first: str, second: str, classifier: Classifier) -> tuple[Sour
 
 
 def _take_measured(source: str, found: Morphologies, classifier: Classifier) -> Sources:
+    """Return the sources that the stage ``shift`` would judge: none spoilt, the brightest of pieces."""
+    import numpy as np
+
     from survey_ml.errors import InputError
+    from survey_ml.learning.shift_objects import choose_objects, leave_spoilt
     from survey_ml.learning.shift_sources import Sources
 
     if found.model and found.model != classifier.label:
@@ -175,14 +179,24 @@ def _take_measured(source: str, found: Morphologies, classifier: Classifier) -> 
             f"{source} was classified by {found.model}, not by {classifier.label}",
             "name its model with --model, or run it again",
         )
-    pixel = classifier.card.preprocessing.pixel_arcsec
+    wanted = classifier.card.preprocessing
+    pixel = wanted.pixel_arcsec
     covariates = {
         "beam": found.beam / pixel,
         "rms": found.rms,
         "signal_to_noise": found.snr,
         "size": found.size / pixel,
     }
-    return Sources(found.embedding, found.probabilities, None, covariates)
+    whole = leave_spoilt(np.ones(len(found.flags), bool), found.flags)
+    reach = 0.5 * wanted.side * pixel
+    rows = whole[choose_objects(found.ra[whole], found.dec[whole], found.flux[whole], reach)]
+    if len(rows) < len(found.flags):
+        spoilt = format_count(len(found.flags) - len(whole), "source")
+        pieces = format_count(len(whole) - len(rows), "piece")
+        click.echo(
+            f"left out of {source}: {spoilt} faint, cut off or outshone, and {pieces} of others", err=True
+        )
+    return Sources(found.embedding, found.probabilities, None, covariates).take(rows)
 
 
 def _read(source: str) -> Iterator[Cutout]:

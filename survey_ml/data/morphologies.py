@@ -24,18 +24,29 @@ class Morphologies:
     embedding : (n, d) array of float32
         Empty, d of 0, where a catalogue is all there is.
     probabilities : (n, n_classes) array of float32
+    flags : (n,) array of int64
+        ``morph_flags``; 0 where a catalogue does not have them.
     beam, rms, snr, size : (n,) array of float64
         FWHM of the field's beam in arcsec, local rms in Jy/beam, peak over it, fitted major axis in arcsec.
         The beam is NaN where a catalogue is all there is.
+    ra, dec, flux : (n,) array of float64
+        Position in deg, and peak in Jy/beam.
     """
 
     model: str
     embedding: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+    flags: NDArray[np.int64]
     beam: NDArray[np.float64]
     rms: NDArray[np.float64]
     snr: NDArray[np.float64]
     size: NDArray[np.float64]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    flux: NDArray[np.float64]
+
+
+_MEASURED = ("local_rms", "snr", "major", "ra", "dec", "peak_flux")
 
 
 def is_release(path: str | Path) -> bool:
@@ -96,8 +107,9 @@ def read_morphologies(out: str | Path, classes: tuple[str, ...]) -> Morphologies
         models[0] if models else "",
         embedding[known],
         np.stack([np.asarray(found[name], np.float32)[known] for name in columns], axis=1),
+        np.asarray(found["morph_flags"], np.int64)[known],
         np.array([beams[name] for name in found["field"][known]], np.float64),
-        *(np.asarray(found[name], np.float64)[known] for name in ("local_rms", "snr", "major")),
+        *(np.asarray(found[name], np.float64)[known] for name in _MEASURED),
     )
 
 
@@ -117,11 +129,11 @@ def read_morphology_catalogue(path: str | Path, classes: tuple[str, ...]) -> Mor
     InputError
         When it cannot be read, lacks a column, or several models classified its sources.
     """
-    measured = ("local_rms", "snr", "major")
-    wanted = (*(f"morph_p_{name.lower()}" for name in classes), *measured)
+    wanted = (*(f"morph_p_{name.lower()}" for name in classes), *_MEASURED)
     columns = read_catalogue(str(path), Path(), wanted)
     probabilities = np.stack([columns[name] for name in wanted[: len(classes)]], axis=1).astype(np.float32)
     known = np.isfinite(probabilities).all(axis=1)
+    flags = np.nan_to_num(columns.get("morph_flags", np.zeros(len(probabilities))))
     named = np.asarray(columns.get("morph_model", known))
     # An empty column of a CSV is read as numbers.
     models = sorted(set(named[known].tolist()) - {""}) if named.dtype.kind == "U" else []
@@ -134,6 +146,7 @@ def read_morphology_catalogue(path: str | Path, classes: tuple[str, ...]) -> Mor
         models[0] if models else "",
         np.zeros((int(known.sum()), 0), np.float32),
         probabilities[known],
+        flags[known].astype(np.int64),
         np.full(int(known.sum()), np.nan),
-        *(np.asarray(columns[name], np.float64)[known] for name in measured),
+        *(np.asarray(columns[name], np.float64)[known] for name in _MEASURED),
     )

@@ -6,6 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from survey_ml import morphology_flags as known_flags
+
+SPOILT = (
+    known_flags.EDGE
+    | known_flags.BLANK
+    | known_flags.TOO_LARGE
+    | known_flags.EMPTY
+    | known_flags.NO_DATA
+    | known_flags.FAINT
+    | known_flags.OUTSHONE
+)
+"""Flags of sources that no model can tell the class of: no reference has such. A coarse beam is none of
+them: that is what is looked for."""
+
+
+def leave_spoilt(known: NDArray[np.bool_], flags: ArrayLike) -> NDArray[np.int64]:
+    """Return the rows of sources that a model says something of (n,), but for those with a `SPOILT` flag."""
+    return np.flatnonzero(known & ((np.asarray(flags, np.int64) & SPOILT) == 0)).astype(np.int64)
+
 
 def choose_objects(ra: ArrayLike, dec: ArrayLike, flux: ArrayLike, reach: float) -> NDArray[np.int64]:
     """Choose the brightest of sources that are near each other.

@@ -166,7 +166,9 @@ def write_catalogue(path, n, seed, model="", move=0.0, **changes):
     columns = {
         "source_id": np.arange(n), "morph_p_fri": fri, "morph_p_frii": 1.0 - fri,
         "morph_model": np.where(np.isfinite(fri), model, ""), "local_rms": rng.normal(1e-4, 1e-6, n),
-        "snr": rng.lognormal(3.0, 1.0, n), "major": rng.lognormal(2.5, 0.5, n), **changes,
+        "snr": rng.lognormal(3.0, 1.0, n), "major": rng.lognormal(2.5, 0.5, n),
+        "ra": 10.0 + 0.1 * np.arange(n), "dec": np.zeros(n), "peak_flux": rng.lognormal(-6.0, 1.0, n),
+        **changes,
     }  # fmt: skip
     form = {".vot": "votable"}.get(path.suffix)
     Table({name: values for name, values in columns.items() if values is not None}).write(path, format=form)
@@ -191,6 +193,25 @@ def test_catalogues_are_compared_by_what_the_model_said(call, model, tmp_path, e
     deep = write_catalogue(tmp_path / f"deep.{ending}", 300, 3, label, local_rms=np.full(300, 1e-5))
     found = call("shift", "compare", first, deep, "--model", model, "--json").json
     assert (found["level"], found["cause"]) == ("amber", "rms")
+
+
+def test_pieces_of_one_galaxy_and_spoilt_sources_do_not_count(call, model, tmp_path):
+    n = 300
+    rng = np.random.default_rng(7)
+    pairs = {"ra": 10.0 + 0.1 * (np.arange(n) // 2), "dec": np.where(np.arange(n) % 2, 20.0 / 3600.0, 0.0)}
+    first = write_catalogue(tmp_path / "first.fits", n, 1)
+    other = write_catalogue(tmp_path / "other.fits", n, 2, **pairs)
+    answer = call("shift", "compare", first, other, "--model", model, "--json")
+    assert answer.code == 0, answer.err
+    # Every tenth has no class: 30 pairs have one source, 120 have two.
+    assert answer.json["statistics"]["mmd"]["n"] == 150
+    assert "other.fits: 0 sources faint, cut off or outshone, and 120 pieces of others" in answer.err
+    assert "first.fits" not in answer.err
+    faint = write_catalogue(tmp_path / "faint.fits", n, 2, morph_flags=np.where(rng.random(n) < 0.5, 128, 16))
+    answer = call("shift", "compare", first, faint, "--model", model, "--json")
+    known = np.arange(n) % 10 > 0
+    whole = np.count_nonzero((np.asarray(Table.read(faint)["morph_flags"]) == 16) & known)
+    assert answer.json["statistics"]["mmd"]["n"] == whole
 
 
 def test_a_catalogue_that_will_not_do_says_why(call, model, sets, tmp_path):
@@ -226,7 +247,8 @@ def test_releases_are_compared_by_what_they_keep(call, tmp_path):
 
     model = write_model(tmp_path / "trial.safetensors", classes=("FRI", "FRII"))
     for seed in (4, 5):
-        write_sky(simulate_sky(Recipe(size=384, seed=seed), "sky"), tmp_path / f"sky{seed}.fits")
+        recipe = Recipe(size=640, seed=seed, rms=5e-6, uniform=True)
+        write_sky(simulate_sky(recipe, "sky"), tmp_path / f"sky{seed}.fits")
         release = ReleaseConfig(
             name="trial",
             fields=[f"sky{seed}.fits"],

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic import field_validator, model_validator
 
-from survey_ml import morphology_flags as flags
 from survey_ml.errors import InputError
 from survey_ml.learning.covariates import NAMES as COVARIATES
 from survey_ml.learning.covariates import measure_covariates
 from survey_ml.learning.permutations import thin
 from survey_ml.learning.preprocessing import Preprocessing
 from survey_ml.learning.shift import LEAST_SOURCES, MOST_SOURCES, Shift, judge_shift, name_classes
-from survey_ml.learning.shift_objects import choose_objects
+from survey_ml.learning.shift_objects import choose_objects, leave_spoilt
 from survey_ml.learning.shift_sources import Sources
 from survey_ml.learning.shift_squares import split_squares
 from survey_ml.learning.shift_witness import measure_strangeness
@@ -37,11 +36,6 @@ UNKNOWN = "unknown"
 REFUSED, DOUBTFUL, NOT_JUDGED = 1, 2, 4
 FLAGS = {"green": 0, "amber": DOUBTFUL, "red": REFUSED, UNKNOWN: NOT_JUDGED}
 """Bits of ``shift_flags`` by the level of the field: a class of a red field is no label."""
-SPOILT = (
-    flags.EDGE | flags.BLANK | flags.TOO_LARGE | flags.EMPTY | flags.NO_DATA | flags.FAINT | flags.OUTSHONE
-)
-"""Flags of sources that no model can tell the class of: no reference has such. A coarse beam is none of
-them: that is what is looked for."""
 
 
 class ShiftOptions(Options):
@@ -279,8 +273,7 @@ def _read_sources(inputs: Inputs, classes: tuple[str, ...], reach: float) -> _Fo
     p = np.stack([np.asarray(morphology[f"morph_p_{name.lower()}"]) for name in classes], axis=1)
     embedding = np.asarray(features["morph_embedding"])
     good = np.isfinite(embedding).all(axis=1) & np.isfinite(p).all(axis=1)
-    good &= (np.asarray(morphology["morph_flags"]) & SPOILT) == 0
-    whole = np.flatnonzero(good)
+    whole = leave_spoilt(good, morphology["morph_flags"])
     ra, dec, flux = (np.asarray(sources[name])[whole] for name in ("ra", "dec", "peak_flux"))
     rows = whole[choose_objects(ra, dec, flux, reach)]
     return _Found(sources, rows, embedding[rows], p[rows], len(whole) - len(rows))
