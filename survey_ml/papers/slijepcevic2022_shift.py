@@ -52,8 +52,8 @@ VOLUMES = (20, 40, 80, 160, 320, 580)
 """Labelled images, half of either class."""
 SEEDS = 5
 ARCHITECTURE = Architecture(2, side=144, reduce=4, dropout=0.0)
-"""Without dropout: with 0.2 these short trainings end before they have learnt the labelled images, the sooner
-the more of a step is about others. Seen on 150 labelled images that were neither learnt from nor in a pool."""
+"""Without dropout: with 0.2 these short trainings end before they have learnt the labelled images, those with
+a pool even sooner. Seen on 150 labelled images that were neither learnt from nor in a pool."""
 RECIPE = replace(SMALL, epochs=12, choose="last")
 JUDGES, JUDGE_EPOCHS = 3, 120
 JUDGE = replace(ARCHITECTURE, dropout=0.2)

@@ -136,3 +136,7 @@ def test_all_fields_together_are_told_above_the_fields(tell, context):
     assert (
         "All fields together: <b>amber</b>, likely cause size, score 0.12, by 60 sources of 4 fields" in html
     )
+    assert "By themselves sky is red: classes there are not to be trusted" in html
+    calm = tell({"sky": judged("amber", 0.3, "beam")})
+    html = str(show_shift(dataclasses.replace(calm, commits={**calm.commits, unit: commit})).body)
+    assert "by 60 sources of 4 fields." in html and "By themselves" not in html

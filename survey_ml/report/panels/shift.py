@@ -53,7 +53,7 @@ def show_shift(context: Context) -> Panel | None:
         permutations=first["permutations"],
         **first["reference"],
     )
-    pieces = [intro, _say_whole(context), _list_fields(verdicts)]
+    pieces = [intro, _say_whole(context, verdicts), _list_fields(verdicts)]
     judged = {name: one for name, one in verdicts.items() if one["score"] is not None}
     if judged:
         fields = {name: context.release.field(name).info for name in context.release.fields}
@@ -67,22 +67,35 @@ def _score(verdict: Mapping[str, Any]) -> float:
     return -1.0 if verdict["score"] is None else float(verdict["score"])
 
 
-def _say_whole(context: Context) -> Markup:
-    """Return what is said of all fields together, where that was asked for."""
+def _say_whole(context: Context, verdicts: Verdicts) -> Markup:
+    """Return what is said of all fields together, where that was asked for.
+
+    Few sources of one field hardly move the whole: fields that are red by themselves are named beside it.
+    """
     found = [one for unit, one in context.commits.items() if unit.stage == "shift_release"]
     if not found:
         return Markup()
     whole = found[0].summaries["shift_release_verdict"]
     return render(
         "<p>All fields together: <b>{{ level }}</b>{{ cause }}{{ score }}, by {{ n }} sources of "
-        "{{ fields }} fields.{{ reason }}</p>",
+        "{{ fields }} fields.{{ reason }}{% if red %} By themselves {{ red }} red: classes there are not to "
+        "be trusted, whatever all fields together say.{% endif %}</p>",
         level=whole["level"],
         cause=f", likely cause {whole['cause']}" if whole["cause"] else "",
         score="" if whole["score"] is None else f", score {whole['score']:.2f}",
         n=whole["n"],
         fields=whole["fields"],
         reason=f" {whole['reason']}." if whole["reason"] else "",
+        red=_name_red(verdicts),
     )
+
+
+def _name_red(verdicts: Verdicts) -> str:
+    red = [name for name, one in verdicts.items() if one["level"] == "red"]
+    if not red:
+        return ""
+    more = f" and {len(red) - _DISTANCES} more" if len(red) > _DISTANCES else ""
+    return f"{', '.join(red[:_DISTANCES])}{more} {'is' if len(red) == 1 else 'are'}"
 
 
 def _list_squares(verdicts: Verdicts) -> Markup:

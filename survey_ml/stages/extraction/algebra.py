@@ -1,4 +1,4 @@
-"""Small symmetric linear systems for the kernels: faster than LAPACK below about 60 unknowns."""
+"""Small symmetric matrices for the kernels: systems below about 60 unknowns, and what bounds a shape."""
 
 from __future__ import annotations
 
@@ -59,3 +59,19 @@ def solve(factor: NDArray[Any], vector: NDArray[Any]) -> None:
         for k in range(i + 1, p):
             total -= factor[k, i] * vector[k]
         vector[i] = total / factor[i, i]
+
+
+@njit(cache=True, nogil=True)
+def bound_precision(beam: NDArray[Any], max_scale: float) -> tuple[float, float]:
+    """Return the least and the greatest curvature of a shape in any direction, px^-2.
+
+    Parameters
+    ----------
+    beam : (3,) float64
+        Precision matrix ``(xx, xy, yy)`` of the beam, px^-2.
+    max_scale : float
+        Length of the longest shape over the beam's major axis; the narrowest is half the beam's minor axis.
+    """
+    mean = 0.5 * (beam[0] + beam[2])
+    half = sqrt(0.25 * (beam[0] - beam[2]) ** 2 + beam[1] ** 2)
+    return (mean - half) / max_scale**2, 4.0 * (mean + half)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from survey_ml.stages.extraction.algebra import bound_precision
 from survey_ml.stages.extraction.covariance import measure_shape_excess
 from survey_ml.stages.extraction.fit import (
     APERTURE_GROWTH,
@@ -65,10 +66,7 @@ def fit_with_apertures(
     """Fit ``n`` components jointly; the apertures follow their positions and shapes."""
     radii = np.array([0.0, settings.point_radius, settings.free_radius])
     least = np.array([0.0, settings.point_least, settings.free_least])
-    mean = 0.5 * (beam[0] + beam[2])
-    half = sqrt(0.25 * (beam[0] - beam[2]) ** 2 + beam[1] ** 2)
-    lowest = (mean - half) / settings.max_scale**2
-    highest = 4.0 * (mean + half)
+    lowest, highest = bound_precision(beam, settings.max_scale)
     start = theta[:n].copy()
     status = SINGULAR
     # Beside blank pixels the aperture of a source by itself may hold too few: then it grows.

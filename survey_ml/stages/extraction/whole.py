@@ -8,13 +8,14 @@ what is left gets further components one by one; a last joint fit shares out the
 
 from __future__ import annotations
 
-from math import ceil, sqrt
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from survey_ml.stages.extraction.algebra import bound_precision
 from survey_ml.stages.extraction.deblending import (
     find_residual_peak,
     nearest_free_pixel,
@@ -291,9 +292,7 @@ def fit_whole(
     room = LIMIT + 1
     theta, anchor = np.empty((room, 6)), np.zeros((room, 4))
     kinds, flags, seeds = np.full(room, FREE), np.zeros(room, np.int64), np.zeros((room, 2), np.int64)
-    mean = 0.5 * (beam[0] + beam[2])
-    half = sqrt(0.25 * (beam[0] - beam[2]) ** 2 + beam[1] ** 2)
-    bounds = ((mean - half) / settings.max_scale**2, 4.0 * (mean + half))
+    bounds = bound_precision(beam, settings.max_scale)
     pixels = widen_island(own, valid, ceil(0.5 * settings.stray))
     first = _fit_all(theta, kinds, anchor, seeds, data, weight, own, pixels, beam, bounds, settings, residual)
     if first == 0:
