@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ class LabelledImages:
         One of `SPLITS`, or empty where the data come without a split.
     subtracted : bool
         Whether the clip was taken off before they were scaled; see `Preprocessing`.
+    pixel_arcsec : float
+        Side of a pixel of all of them; NaN where it is not known.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class LabelledImages:
     dec: NDArray[np.float64]
     split: NDArray[np.str_]
     subtracted: bool = False
+    pixel_arcsec: float = math.nan
 
     def __post_init__(self) -> None:
         if self.images.ndim != 3 or self.images.dtype not in (np.uint8, np.float32):
@@ -86,6 +90,7 @@ class LabelledImages:
             self.dec[chosen],
             self.split[chosen],
             self.subtracted,
+            self.pixel_arcsec,
         )
 
     def counts(self) -> dict[str, int]:
@@ -100,13 +105,17 @@ def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
     Raises
     ------
     InputError
-        When classes or sizes differ, or the clip was taken off some only: a network would learn which.
+        When classes, sizes or pixels differ, or the clip was taken off some only: a network would learn
+        which.
     """
     first = parts[0]
-    kinds = {(one.classes, one.images.shape[1:], one.images.dtype, one.subtracted) for one in parts}
+    kinds = {
+        (one.classes, one.images.shape[1:], one.images.dtype, one.subtracted, str(one.pixel_arcsec))
+        for one in parts
+    }
     if len(kinds) > 1:
         raise InputError(
-            "sets whose classes, sizes, kinds of pixels or clips differ do not go together",
+            "sets whose classes, sizes, pixels or clips differ do not go together",
             "bring them to the same first",
         )
     return LabelledImages(
@@ -118,4 +127,5 @@ def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
         np.concatenate([one.dec for one in parts]),
         np.concatenate([one.split for one in parts]),
         first.subtracted,
+        first.pixel_arcsec,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from survey_ml.cli.output import (
     json_output,
     print_set_aside,
 )
+from survey_ml.cli.run import count_made, describe, tabulate_stages
 
 if TYPE_CHECKING:
     from survey_ml.config import LoadedConfig
@@ -74,7 +74,7 @@ def demo(
         emit(_describe(path, result, scores, made) | {"morphology": classes, "shift": levels})
     print_set_aside(result.set_aside)
     if not (quiet or as_json):
-        _print(path, result, scores, made)
+        _print(result, scores, made)
         if classes is not None:
             _print_classes(classes)
         if levels:
@@ -207,37 +207,12 @@ def _list_beams(release: Release) -> dict[str, float]:
     return {name: release.field(name).info.beam.major for name in release.fields}
 
 
-def count_made(out: str) -> dict[str, str]:
-    """Say for each stage what it made, such as ``812 sources, 930 components``."""
-    from survey_ml.data.commit import list_commits
-    from survey_ml.data.store import ReleaseStore
-
-    rows: dict[str, Counter[str]] = {}
-    for unit, commit in list_commits(ReleaseStore.open(out)).items():
-        count = rows.setdefault(unit.stage, Counter())
-        count.update({name: number for name, number in commit.tables.items() if number})
-        if unit.stage == "ingest":
-            count["pixels with data"] += int(commit.summaries["ingest"]["n_finite"])
-        elif not commit.tables:
-            count.update({name.replace("_", " ") + "s": 1 for name in commit.summaries})
-    return {
-        stage: ", ".join(f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in count.items())
-        for stage, count in rows.items()
-    }
-
-
 def _describe(path: Path, result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> Any:
-    from survey_ml.cli.run import describe
-
     return {**describe(result), "yaml": path, "made": made, "scores": scores}
 
 
-def _print(path: Path, result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> None:
-    rows = [
-        (row.name, row.tiles, row.done, format_seconds(row.seconds), made.get(row.name, ""))
-        for row in result.stages
-    ]
-    click.echo("\n" + format_table(("stage", "tiles", "done now", "time", "result"), rows))
+def _print(result: RunResult, scores: list[dict[str, Any]], made: dict[str, str]) -> None:
+    click.echo("\n" + tabulate_stages(result, made))
     lines = [
         (
             f"{score['low']:g} - {score['high']:g}" if score["high"] < 1e9 else f"above {score['low']:g}",

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from survey_ml.cli.output import show_controls
 from survey_ml.cli.spec import COMMANDS
 from survey_ml.errors import SurveyMLError
 
@@ -145,16 +146,16 @@ def call(args: list[str]) -> int:
         if state["debug"]:
             _trace()
         place = f"{error.place}: " if error.place else ""
-        click.echo(f"error: {place}{error.message}", err=True)
+        click.echo(f"error: {show_controls(f'{place}{error.message}')}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            click.echo(f"hint: {show_controls(error.hint)}", err=True)
         return _fail(args, f"{place}{error.message}", error.hint)
     except Exception as error:
         if state["debug"]:
             _trace()
         cause = f"{type(error).__name__}: {error}"
         hint = "this is a fault in survey_ml or a plugin; run again with --debug and report what it shows"
-        click.echo(f"error: {cause}\nhint: {hint}", err=True)
+        click.echo(f"error: {show_controls(cause)}\nhint: {hint}", err=True)
         return _fail(args, cause, hint)
     return result if isinstance(result, int) else 0
 

@@ -87,6 +87,11 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([join(header), join(["-" * width for width in widths]), *map(join, cells)])
 
 
+def show_controls(text: str) -> str:
+    """Make visible what would steer a terminal: a file may have any name."""
+    return "".join(one if one.isprintable() or one in "\n\t" else f"\\x{ord(one):02x}" for one in text)
+
+
 def format_bytes(size: float) -> str:
     """Write a number of bytes with a unit."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -143,9 +148,9 @@ def print_set_aside(items: Sequence[SetAside]) -> None:
             parts = [f"{what}{len(fields)} fields ({shorten_list(fields)})"]
         if stage:
             parts.append(f"stage {stage}")
-        click.echo(f"set aside: {', '.join(parts)}: {cause}", err=True)
+        click.echo(show_controls(f"set aside: {', '.join(parts)}: {cause}"), err=True)
         if hint:
-            click.echo(f"  hint: {hint}", err=True)
+            click.echo(show_controls(f"  hint: {hint}"), err=True)
 
 
 def _show(value: Any) -> str:

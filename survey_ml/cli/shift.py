@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,21 @@ if TYPE_CHECKING:
     from survey_ml.learning.shift_sources import Sources
     from survey_ml.models.classifier import Classifier
 
+UNITS = {"beam": "beam (px)", "size": "size (px)", "rms": "rms (of the image)"}
 READ_AT_A_TIME = 256
 """Images that are held in memory at a time."""
 
+
+def _require_number(ctx: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):  # which no range refuses
+        raise click.BadParameter(f"{value} is no number")
+    return value
+
+
 model_option = click.option(
-    "--model", metavar="NAME|PATH", help="Whose embedding is looked at: `survey-ml models list` knows names."
+    "--model",
+    metavar="NAME|PATH",
+    help="Whose embedding is looked at: mirabest-d4 unless given; `survey-ml models list` knows names.",
 )
 permutations_option = click.option(
     "--permutations", default=200, show_default=True, type=click.IntRange(min=2), help="Random deals."
@@ -34,6 +45,7 @@ alpha_option = click.option(
     default=0.01,
     show_default=True,
     type=click.FloatRange(min=0.0, max=1.0, min_open=True, max_open=True),
+    callback=_require_number,
     help="Level of significance.",
 )
 seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -150,9 +162,13 @@ def _find_sources(first: str, second: str, classifier: Classifier) -> tuple[Sour
 
     from survey_ml.data.catalogues import is_catalogue
     from survey_ml.data.morphologies import is_release, read_morphologies, read_morphology_catalogue
+    from survey_ml.errors import ConfigError, InputError
+    from survey_ml.learning.shift import LEAST_SOURCES
 
     measured, sides = [], []
     for source in (first, second):
+        if not source.strip():
+            raise ConfigError("a set to compare is named by nothing", "give a file, a folder or a release")
         readers = {read_morphologies: is_release, read_morphology_catalogue: is_catalogue}
         read = next((one for one, fits in readers.items() if fits(source)), None)
         measured.append(read is not None)
@@ -163,6 +179,12 @@ def _find_sources(first: str, second: str, classifier: Classifier) -> tuple[Sour
     if measured[0] != measured[1]:
         # Beam, signal and size are measured in another way: what differs would be the way.
         sides = [replace(side, covariates={}) for side in sides]
+    for source, side in zip((first, second), sides, strict=True):
+        if len(side) < LEAST_SOURCES:
+            known = format_count(len(side), "source")
+            raise InputError(
+                f"{source} has {known} to judge by, too few: {LEAST_SOURCES} are needed", "give more of them"
+            )
     return sides[0], sides[1]
 
 
@@ -187,6 +209,8 @@ def _take_measured(source: str, found: Morphologies, classifier: Classifier) -> 
         "signal_to_noise": found.snr,
         "size": found.size / pixel,
     }
+    if not np.isfinite(found.beam).any():
+        click.echo(f"{source} does not tell the beam, so that beam is no cause to be found", err=True)
     whole = leave_spoilt(np.ones(len(found.flags), bool), found.flags)
     reach = 0.5 * wanted.side * pixel
     rows = whole[choose_objects(found.ra[whole], found.dec[whole], found.flux[whole], reach)]
@@ -195,6 +219,10 @@ def _take_measured(source: str, found: Morphologies, classifier: Classifier) -> 
         pieces = format_count(len(whole) - len(rows), "piece")
         click.echo(
             f"left out of {source}: {spoilt} faint, cut off or outshone, and {pieces} of others", err=True
+        )
+    if lost := int(np.count_nonzero(~np.isfinite(found.ra[rows] + found.dec[rows]))):
+        click.echo(
+            f"{format_count(lost, 'source')} of {source} without a position counted each by itself", err=True
         )
     return Sources(found.embedding, found.probabilities, None, covariates).take(rows)
 
@@ -273,12 +301,14 @@ def _print_shift(found: Shift, classes: tuple[str, ...]) -> None:
         for name, one in group.items()
     ]
     click.echo(format_table(("statistic", "value", "low", "high", "by chance", "std", "p", "n", "d"), rows))
-    click.echo(f"\nmmd that another mix of classes alone would make: {found.conditional.prior_only:.3f}")
+    if math.isfinite(found.conditional.prior_only):
+        click.echo(f"\nmmd that another mix of classes alone would make: {found.conditional.prior_only:.3f}")
     if found.covariates:
         looks = [
-            (name, one.reference, one.sample, one.distance, one.p_value, one.shifted, one.n)
+            (UNITS.get(name, name), f"{one.reference:.4g}", f"{one.sample:.4g}", one.distance,
+             f"{one.p_value:.3g}", one.shifted, one.n)
             for name, one in found.covariates.items()
-        ]
+        ]  # fmt: skip
         click.echo("\n" + format_table(("images", "median A", "median B", "KS", "p", "shifted", "n"), looks))
     if found.prior.found is None:
         click.echo(f"\nno shares of classes: {found.prior.refused}")

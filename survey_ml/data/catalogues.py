@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_ml.errors import InputError
+from survey_ml.errors import InputError, SurveyMLError
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -77,28 +77,39 @@ def read_catalogue(path: str, base: Path, wanted: tuple[str, ...]) -> dict[str, 
     try:
         table = _read_parquet(file) if form == "parquet" else Table.read(file, format=form)
     except Exception as error:
-        raise InputError(
-            f"{path} cannot be read: {error}", "Check the path; it is relative to the YAML."
-        ) from error
+        cause = error.message if isinstance(error, SurveyMLError) else str(error)
+        raise InputError(f"{path} cannot be read: {cause}", f"Looked for at {file}.") from error
     names = {name.lower(): name for name in table.colnames}
     missing = [name for name in wanted if name not in names]
     if missing:
         raise InputError(
             f"{path} has no column {', '.join(missing)}", f"It has {', '.join(table.colnames[:20])}."
         )
-    columns = {lower: _to_jansky(table[name]) for lower, name in names.items()}
+    columns = {}
+    for lower, name in names.items():
+        try:
+            columns[lower] = _to_jansky(table[name])
+        except (ValueError, TypeError):
+            # Ragged lists or bytes that are no text: nothing of ours.
+            if lower in wanted:
+                raise InputError(
+                    f"{path}: column {name} holds no numbers", "Write one number a row."
+                ) from None
     text = [name for name in wanted if columns[name].dtype.kind != "f"]
     if text:
         raise InputError(
-            f"{path}: column {', '.join(text)} holds no numbers",
-            "Write positions in degrees and fluxes as numbers.",
+            f"{path}: column {', '.join(text)} holds no numbers", "Write numbers: angles in degrees."
+        )
+    if several := [name for name in wanted if columns[name].ndim != 1]:
+        raise InputError(
+            f"{path}: column {', '.join(several)} holds several numbers a row", "Write one a row."
         )
     return columns
 
 
 def _find_format(file: Path) -> str | None:
     """Return the format that a file's ending names; one of ``.gz`` does not count."""
-    return _FORMATS.get(Path(file.name.removesuffix(".gz")).suffix)
+    return _FORMATS.get(Path(file.name.lower().removesuffix(".gz")).suffix)
 
 
 def _read_parquet(file: Path) -> Table:

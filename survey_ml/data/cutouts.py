@@ -160,11 +160,7 @@ def _read_file(path: Path) -> Iterator[Cutout]:
 def _make_cutout(
     path: Path, index: int, image: NDArray[Any], pixel: float = math.nan, beam: float = math.nan
 ) -> Cutout:
-    if min(image.shape) < LEAST or image.size > LARGEST:
-        raise InputError(
-            f"{path}: image {index} has {image.shape[0]} x {image.shape[1]} pixels",
-            f"Give images of at least {LEAST} pixels a side and {LARGEST} in all; arrays are (n, y, x).",
-        )
+    _check_shape(path, index, image.shape)
     if image.dtype == np.uint8:
         return Cutout(str(path), index, image, True, pixel, beam)
     # Values beyond float32 become infinite, which is no data.
@@ -174,11 +170,19 @@ def _make_cutout(
     return Cutout(str(path), index, values, False, pixel, beam)
 
 
+def _check_shape(path: Path, index: int, shape: tuple[int, ...]) -> None:
+    if min(shape) < LEAST or math.prod(shape) > LARGEST:
+        raise InputError(
+            f"{path}: image {index} has {shape[0]} x {shape[1]} pixels",
+            f"Give images of at least {LEAST} pixels a side and {LARGEST} in all; arrays are (n, y, x).",
+        )
+
+
 def _open_stack(path: Path) -> NDArray[Any]:
     """Map an array of images (n, y, x); nothing of it is read yet."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError) as error:
         raise InputError(
             f"{path} cannot be read as an array: {error}",
             "Write it again with numpy.save; arrays of objects are not read.",
@@ -189,4 +193,5 @@ def _open_stack(path: Path) -> NDArray[Any]:
         raise InputError(
             f"{path} has the shape {array.shape}", "Give an array of shape (n, y, x) or (y, x) with pixels."
         )
+    _check_shape(path, 0, array.shape[-2:])  # before any of them is copied
     return array if array.ndim == 3 else array[None]

@@ -29,8 +29,8 @@ _NAME_IT = "Name it in the YAML: fields: [{path: ..., name: ...}]"
 _NAME_EACH = "Give each a name of its own: fields: [{path: ..., name: ...}]"
 _CORRECT = "Correct the path, or `fields` in the YAML."
 _WITHOUT_YAML = {
-    ADD_BEAM: "Add --set defaults.beam_arcsec='[5.4,5.4,0]': major and minor axis in arcsec, position "
-    "angle in deg.",
+    ADD_BEAM: "Add --set defaults.beam_arcsec='[5.4,5.4,0]' with your survey's beam instead of these "
+    "(FIRST's): major and minor axis in arcsec, position angle in deg.",
     ADD_UNIT: "Add --set defaults.unit=Jy/beam (or mJy/beam ...).",
     _NAME_IT: "Give the file another name, or write a release YAML: `survey-ml init`.",
     _NAME_EACH: "Rename one, or write a release YAML and name each there: `survey-ml init`.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ class Morphologies:
 
 
 _MEASURED = ("local_rms", "snr", "major", "ra", "dec", "peak_flux")
+LARGEST_MISS = 1e-3
+"""Of the sum of the probabilities of a source from one; more is no rounding."""
 
 
 def is_release(path: str | Path) -> bool:
@@ -133,7 +136,13 @@ def read_morphology_catalogue(path: str | Path, classes: tuple[str, ...]) -> Mor
     columns = read_catalogue(str(path), Path(), wanted)
     probabilities = np.stack([columns[name] for name in wanted[: len(classes)]], axis=1).astype(np.float32)
     known = np.isfinite(probabilities).all(axis=1)
-    flags = np.nan_to_num(columns.get("morph_flags", np.zeros(len(probabilities))))
+    sums = probabilities[known].astype(np.float64).sum(axis=1)
+    if (probabilities[known] < 0.0).any() or (np.abs(sums - 1.0) > LARGEST_MISS).any():
+        raise InputError(
+            f"{path}: {', '.join(wanted[: len(classes)])} are no probabilities, from 0 to 1 with a sum of 1",
+            "Give the columns as a release has them.",
+        )
+    flags = _read_flags(path, columns.get("morph_flags", np.zeros(len(probabilities))))
     named = np.asarray(columns.get("morph_model", known))
     # An empty column of a CSV is read as numbers.
     models = sorted(set(named[known].tolist()) - {""}) if named.dtype.kind == "U" else []
@@ -146,7 +155,18 @@ def read_morphology_catalogue(path: str | Path, classes: tuple[str, ...]) -> Mor
         models[0] if models else "",
         np.zeros((int(known.sum()), 0), np.float32),
         probabilities[known],
-        flags[known].astype(np.int64),
+        flags[known],
         np.full(int(known.sum()), np.nan),
         *(np.asarray(columns[name], np.float64)[known] for name in _MEASURED),
     )
+
+
+def _read_flags(path: str | Path, column: NDArray[Any]) -> NDArray[np.int64]:
+    """Return ``morph_flags``; 0 where there is none."""
+    wrong = InputError(f"{path}: column morph_flags holds no whole numbers", "Give it as a release has it.")
+    if column.dtype.kind not in "fiu" or column.ndim != 1:
+        raise wrong
+    values = np.where(np.isnan(column), 0.0, column)
+    if not (np.isfinite(values) & (values == np.rint(values)) & (np.abs(values) < 2**31)).all():
+        raise wrong
+    return values.astype(np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from survey_ml.data.cutouts import Cutout, UnreadableCutout, read_cutouts
 from survey_ml.data.labelled.product import read_cutout_file
-from survey_ml.data.labelled.reading import NAMES, read_labelled
+from survey_ml.data.labelled.reading import is_labelled, read_labelled
 from survey_ml.errors import InputError
 from survey_ml.labelled import LabelledImages
 
@@ -32,8 +32,8 @@ def read_pool(source: str | Path) -> Iterator[Placed]:
     ----------
     source : str or Path
         A data set that `survey_ml.data.labelled.reading` knows by name, a ``.npz`` file of cutouts, which has
-        positions, an archive (``.tar.gz``, ``.zip``) or a table (``.csv``) of labelled images; or what
-        `survey_ml.data.cutouts` reads, without positions.
+        positions, an archive (``.tar.gz``, ``.zip``), a table (``.csv``) or a folder of labelled images; or
+        what `survey_ml.data.cutouts` reads, without positions.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def read_pool(source: str | Path) -> Iterator[Placed]:
         When an image cannot be read.
     """
     text = str(source)
-    if text in NAMES or text.endswith((".tar.gz", ".tgz", ".zip", ".csv")):
+    if is_labelled(source):
         yield from _place_labelled(read_labelled(source), text)
     elif text.endswith(".npz"):
         file = read_cutout_file(Path(source))
@@ -57,5 +57,5 @@ def read_pool(source: str | Path) -> Iterator[Placed]:
 
 def _place_labelled(data: LabelledImages, source: str) -> Iterator[Placed]:
     for number, image in enumerate(data.images):
-        cutout = Cutout(source, number, image, image.dtype == np.uint8)
+        cutout = Cutout(source, number, image, image.dtype == np.uint8, data.pixel_arcsec)
         yield Placed(cutout, str(data.names[number]), float(data.ra[number]), float(data.dec[number]))

@@ -31,12 +31,15 @@ class Leak:
         ``unlabelled``, ``train``, ``valid``, ``test``, or ``labelled`` for images without a split.
     arcsec : float
         Separation.
+    number : int
+        Of the second among the images of its set, from 0: names may be the same.
     """
 
     first: str
     second: str
     sides: tuple[str, str]
     arcsec: float
+    number: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def find_leaks(labelled: Positions, pool: Positions, arcsec: float = RADIUS) -> 
             sides = str(one.side[i]), str(other.side[j])
             if inner and (i >= j or sides[0] == sides[1]):
                 continue
-            found.append(Leak(str(one.names[i]), str(other.names[j]), sides, separation))
+            found.append(Leak(str(one.names[i]), str(other.names[j]), sides, separation, j))
     return found
 
 
@@ -112,7 +115,7 @@ def judge_pool(
                 "labelled images"
             )
     for side in ("test", "valid", "labelled"):
-        count = len({leak.second for leak in leaks if "unlabelled" in leak.sides and side in leak.sides})
+        count = len({leak.number for leak in leaks if "unlabelled" in leak.sides and side in leak.sides})
         if count:
             kind = {"test": "test", "valid": "validation"}.get(side, "labelled")
             reasons.append(

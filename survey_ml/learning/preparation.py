@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from survey_ml.learning.preprocessing import (
+    SAME_SCALE,
     Preprocessing,
     clip_image,
     fit_image,
@@ -18,8 +19,6 @@ from survey_ml.learning.preprocessing import (
     scale_bytes,
 )
 
-SAME_SCALE = 0.01
-"""Pixels that differ by less, as a share, are taken as alike."""
 COARSE_PIXEL = 2.0
 """Pixels so many times those of the training cannot show what it showed."""
 COARSE_BEAM = 1.5

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from survey_ml.errors import ConfigError
+from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
 
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
+SAME_SCALE = 0.01
+"""Pixels that differ by less, as a share, are taken as alike."""
 LARGEST_SIDE = 4096
 """Pixels; a model that wants more is not one for cutouts."""
 
@@ -165,6 +167,18 @@ def prepare_images(data: LabelledImages, side: int) -> NDArray[np.float32]:
     -------
     (n, side, side) ndarray of float32
         From 0 to 1, cut or padded about the middle.
+
+    Raises
+    ------
+    InputError
+        When their pixels are known to be of another size than networks are trained with.
     """
+    wanted = Preprocessing().pixel_arcsec
+    if abs(data.pixel_arcsec / wanted - 1.0) > SAME_SCALE:  # never so for NaN
+        raise InputError(
+            f"the labelled images have pixels of {data.pixel_arcsec:g} arcsec, networks are trained with "
+            f"{wanted:g}",
+            f"resample the images to {wanted:g} arcsec, and write that as pixel_arcsec",
+        )
     scale = np.float32(255.0) if data.images.dtype == np.uint8 else np.float32(1.0)
     return np.stack([fit_image(image, side)[0] / scale for image in data.images])

@@ -85,9 +85,12 @@ def judge_images(
     )  # fmt: skip
     leaks = find_leaks(here, there)
     shares = np.bincount(chosen.labels, minlength=len(labelled.classes)) / len(chosen)
-    notes = [
-        f"{side} images have no positions: whether sources are on both sides is not known"
-        for side, where in (("labelled", here), ("unlabelled", there))
-        if not np.isfinite(where.ra).any()
-    ]
+    notes = []
+    for side, where in (("labelled", here), ("unlabelled", there)):
+        lost = int(np.count_nonzero(~(np.isfinite(where.ra) & np.isfinite(where.dec))))
+        if lost:
+            notes.append(
+                f"{lost} of {len(where.ra)} {side} images have no positions: whether their sources are on "
+                "both sides is not known"
+            )
     return Judged(judge_pool(shift, leaks, shares, classifier.classes, alpha), leaks, notes)

@@ -86,7 +86,10 @@ def draw_posteriors(
 
 
 def draw_volumes(shares: Mapping[tuple[str, int], Sequence[float]], plain: str, path: Path) -> Path:
-    """Draw accuracy, and gain over the arm ``plain``, by number of labels, for each arm and training."""
+    """Draw accuracy, and gain over the arm ``plain``, by number of labels, for each arm and training.
+
+    Gains are means over seeds with their 95 % intervals.
+    """
     figure, (left, right) = _open((9.0, 3.8), 2)
     volumes = list(dict.fromkeys(volume for _, volume in shares))
     for number, arm in enumerate(dict.fromkeys(arm for arm, _ in shares)):
@@ -97,11 +100,13 @@ def draw_volumes(shares: Mapping[tuple[str, int], Sequence[float]], plain: str, 
         left.plot(places, values.mean(axis=1), "o-", color=colour, ms=4, lw=1, label=arm)
         left.plot(places, values, ".", color=colour, ms=3, alpha=0.6)
         if arm != plain:
-            error = gains.std(axis=1, ddof=1) / np.sqrt(gains.shape[1]) if gains.shape[1] > 1 else None
-            right.errorbar(places, gains.mean(axis=1), error, fmt="o-", color=colour, ms=4, lw=1)
+            means = [measure_mean(each) for each in gains]
+            reach = np.array([[one.value - one.low, one.high - one.value] for one in means]).T
+            error = reach if gains.shape[1] > 1 else None
+            right.errorbar(places, gains.mean(axis=1), error, fmt="o-", color=colour, ms=4, lw=1, capsize=2)
     right.axhline(0.0, color="0.5", ls=":", lw=1.0)
     left.set(xscale="log", xlabel="labelled images", ylabel="accuracy on Confident test")
-    right.set(xscale="log", xlabel="labelled images", ylabel=f"gain over {plain}")
+    right.set(xscale="log", xlabel="labelled images", ylabel=f"gain over {plain}, 95 %")
     left.legend(frameon=False, fontsize="small")
     for axes in (left, right):
         axes.set_xticks(volumes, [str(volume) for volume in volumes], minor=False)

@@ -134,7 +134,49 @@ def test_a_pool_of_the_same_kind_is_safe_and_leaks_are_not(call, model, tmp_path
     assert leak["arcsec"] == pytest.approx(10.0, abs=0.01)
     np.save(tmp_path / "bare.npy", BYTES[80:])
     bare = call("shift", "pool", tmp_path / "labelled.npz", tmp_path / "bare.npy", "--model", model)
-    assert bare.code == 0 and "no positions" in bare.err and bare.out.startswith("safe")
+    assert bare.code == 0 and bare.out.startswith("safe")
+    assert "80 of 80 unlabelled images have no positions" in bare.err
+
+
+def test_a_pool_in_a_folder_keeps_its_positions(call, model, tmp_path):
+    from PIL import Image
+
+    from survey_ml.models.classifier import load_classifier
+
+    said = load_classifier(model).predict(IMAGES[:60]).probabilities.argmax(axis=1)
+    lines = ["file,label,ra,dec,split"]
+    for k in range(60):
+        Image.fromarray(BYTES[k]).save(tmp_path / f"{k}.png")
+        lines.append(f"{k}.png,{('FRI', 'FRII')[said[k]]},{0.1 * k},0.0,{'test' if k < 10 else 'train'}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    found = call("shift", "pool", tmp_path, tmp_path, "--model", model, "--json")
+    assert found.code == 0, found.err
+    assert not found.json["safe"] and len(found.json["leaks"]) == 60
+    assert any(
+        reason.startswith("10 sources of the pool are test images") for reason in found.json["reasons"]
+    )
+
+
+def test_images_of_one_name_are_counted_each(call, model, tmp_path):
+    from survey_ml.models.classifier import load_classifier
+
+    said = load_classifier(model).predict(IMAGES[:60]).probabilities.argmax(axis=1)
+    labels, ra = np.where(said == 0, "FRI", "FRII"), 0.1 * np.arange(60)
+    write_cutout_file(tmp_path / "a.npz", BYTES[:60], ["x"] * 60, ra, np.zeros(60), 1.8, label=labels)
+    found = call("shift", "pool", tmp_path / "a.npz", tmp_path / "a.npz", "--model", model, "--json")
+    assert any("60 sources of the pool" in reason for reason in found.json["reasons"])
+
+
+def test_labelled_images_of_another_pixel_are_refused(call, model, tmp_path):
+    labels, names = np.where(np.arange(60) % 2, "FRI", "FRII"), [f"{k}" for k in range(60)]
+    for name, pixel in (("fine", 0.9), ("mixed", np.linspace(0.9, 1.8, 60))):
+        write_cutout_file(
+            tmp_path / f"{name}.npz", BYTES[:60], names, np.zeros(60), np.zeros(60), pixel, label=labels
+        )
+    fine = call("shift", "pool", tmp_path / "fine.npz", tmp_path / "fine.npz", "--model", model)
+    assert fine.code == 2 and "pixels of 0.9 arcsec, networks are trained with 1.8" in fine.err
+    mixed = call("shift", "pool", tmp_path / "mixed.npz", tmp_path / "fine.npz", "--model", model)
+    assert mixed.code == 2 and "pixels of 0.9 to 1.8 arcsec" in mixed.err
 
 
 def test_a_pool_of_another_beam_is_not_safe(call, model, tmp_path, sets):
@@ -233,6 +275,23 @@ def test_a_catalogue_that_will_not_do_says_why(call, model, sets, tmp_path):
     mixed = call("shift", "compare", sets / "first.npy", first, "--model", model, "--json")
     assert mixed.code == 0 and mixed.json["covariates"] == {}
     assert mixed.json["statistics"]["mmd"]["d"] <= 2
+    wrong = {
+        "flags.csv": ({"morph_flags": np.full(100, "EDGE")}, "morph_flags holds no whole numbers"),
+        "huge.fits": ({"morph_flags": np.full(100, 1e30)}, "morph_flags holds no whole numbers"),
+        "vector.fits": ({"ra": np.zeros((100, 3))}, "column ra holds several numbers a row"),
+        "percent.fits": ({"morph_p_fri": np.full(100, 50.0)}, "are no probabilities"),
+        "text.fits": ({"snr": np.full(100, "high")}, "column snr holds no numbers"),
+    }
+    for name, (columns, said) in wrong.items():
+        path = write_catalogue(tmp_path / name, 100, 1, **columns)
+        answer = call("shift", "compare", first, path, "--model", model)
+        assert answer.code == 2 and f"{name}" in answer.err and said in answer.err, name
+    unplaced = write_catalogue(tmp_path / "unplaced.fits", 100, 1, ra=np.full(100, np.nan))
+    answer = call("shift", "compare", first, unplaced, "--model", model)
+    assert answer.code == 0 and "90 sources of" in answer.err and "without a position" in answer.err
+    assert "does not tell the beam" in answer.err
+    assert "named by nothing" in call("shift", "compare", first, "", "--model", model).err
+    assert "nan is no number" in call("shift", "compare", first, first, "--alpha", "nan").err
     fits.writeto(tmp_path / "image.fits", IMAGES[0])
     answer = call("shift", "compare", first, tmp_path / "image.fits", "--model", model)
     assert answer.code == 2 and "has 1 source" in answer.err

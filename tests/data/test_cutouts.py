@@ -198,6 +198,18 @@ def test_arrays_that_are_no_images_are_refused(tmp_path, array, said):
     assert said in read_failure(tmp_path / "x.npy").cause
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"), [((-30, 150, 150), "be read as an array"), ((1, 30_000, 30_000), "30000 x 30000")]
+)
+def test_headers_that_claim_what_cannot_be_are_refused(tmp_path, shape, said):
+    path = tmp_path / "claims.npy"
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode())
+    with path.open("r+b") as file:
+        file.truncate(128 + 4 * abs(math.prod(shape)))  # a hole: no bytes on the disk
+    assert said in read_failure(path).cause
+
+
 def test_damaged_arrays_and_other_formats_are_refused(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, IMAGE)

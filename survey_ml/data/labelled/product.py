@@ -145,12 +145,17 @@ def label_cutouts(
     Raises
     ------
     InputError
-        When they have no classes, or as `number_classes` says.
+        When they have no classes or pixels of several sizes, or as `number_classes` says.
     """
     if cutouts.label is None:
         raise InputError(f"{place} has no column label", "Write it with the classes of its images.")
     rows = [f"{place}, row {row} ({name})" for row, name in enumerate(cutouts.names.tolist())]
     labels, known = number_classes(cutouts.label.tolist(), rows, classes)
+    sizes = np.unique(cutouts.pixel_arcsec)
+    if len(sizes) > 1:
+        raise InputError(
+            f"{place} has pixels of {sizes[0]:g} to {sizes[-1]:g} arcsec", "Bring its images to one scale."
+        )
     return LabelledImages(
         cutouts.images,
         labels,
@@ -159,6 +164,7 @@ def label_cutouts(
         cutouts.ra,
         cutouts.dec,
         np.full(len(labels), ""),
+        pixel_arcsec=float(sizes[0]),
     )
 
 

@@ -89,7 +89,7 @@ def find_data(relative: str) -> Path:
             return path
     raise ConfigError(
         f"{relative} is not in {bases[0]}",
-        f"Set the environment variable {VARIABLE} to the folder that has it, or give the archive's path.",
+        f"Set the environment variable {VARIABLE} to the folder in which it lies.",
     )
 
 
@@ -101,6 +101,15 @@ _NAMED: dict[str, Callable[[str | None, str | None], LabelledImages]] = {
 }
 NAMES = tuple(_NAMED)
 """Data sets that are known by name."""
+
+
+def is_labelled(source: str | Path) -> bool:
+    """Tell whether a source has the name of labelled images: a data set, archive, table or folder."""
+    path = Path(source).expanduser()
+    if str(source) in NAMES or path.name.endswith((".tar.gz", ".tgz", ".zip", ".csv")):
+        return True
+    return any((path / name).is_file() for name in (META, folder.TABLE))
+
 
 _WITH_SUBSETS = ("mirabest", "firstgalaxy")
 

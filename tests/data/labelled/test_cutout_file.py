@@ -30,7 +30,12 @@ def test_everything_comes_back(tmp_path):
     assert found.label is not None
     assert found.label.tolist() == LABELS
     assert [file.name for file in tmp_path.iterdir()] == ["cutouts.npz"]
+    # A network that is trained on all of them would see sources at several scales.
+    with pytest.raises(InputError, match=r"pixels of 1\.5 to 2 arcsec"):
+        read_labelled(path)
+    write_cutout_file(path, IMAGES, NAMES, RA, DEC, 1.5, LABELS)
     data = read_labelled(path)
+    assert data.pixel_arcsec == data.take([0]).pixel_arcsec == 1.5
     assert data.classes == ("FRI", "bent")
     assert data.labels.tolist() == [1, 0, 1, 0]
     assert np.array_equal(data.images, IMAGES)
