@@ -29,8 +29,8 @@ LEAST_INFORMATION = 0.05
 CHANCE_DRAWS, CHANCE_SOURCES = 100, 400
 """Surveys of a known mix that are drawn, and sources of each at most: of more the scatter is that of so many,
 smaller by the root of the number."""
-BLOCK_VALUES = 1 << 20
-"""Numbers that are worked on at a time."""
+BLOCK_VALUES = 200_000
+"""Numbers that are worked on at a time: they stay in a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,19 +261,19 @@ def _iterate(
     """Return the fixed points (k, n_classes) of EM for ratios (k, n, n_classes) and weights (k, n)."""
     shares = start.copy()
     total = drawn.sum(axis=1, keepdims=True)
-    moving = np.arange(len(shares))
+    moving, own, weights = np.arange(len(shares)), ratios, drawn
     for _ in range(MOST_STEPS):
-        own = ratios[moving]
         # What EM multiplies a share by: the mean ratio of a class's likelihood to that of the mix.
-        mixed = np.einsum("knc,kc->kn", own, shares[moving])
-        factor = np.einsum("knc,kn->kc", own, drawn[moving] / mixed) / total[moving]
+        mixed = np.matmul(own, shares[moving][:, :, None])[:, :, 0]
+        factor = np.matmul((weights / mixed)[:, None, :], own)[:, 0] / total[moving]
         new = shares[moving] * factor
         new /= new.sum(axis=1, keepdims=True)
         far = np.abs(new - shares[moving]).max(axis=1) > TOLERANCE
         shares[moving] = new
-        moving = moving[far]
-        if not moving.size:
+        if not far.any():
             break
+        if not far.all():
+            moving, own, weights = moving[far], own[far], weights[far]
     return shares
 
 
