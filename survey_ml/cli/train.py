@@ -105,7 +105,7 @@ def morphology(
         from survey_ml.cli.train_pool import open_pool
         from survey_ml.data.labelled.reading import read_labelled
         from survey_ml.errors import ConfigError
-        from survey_ml.models.fitting import fit_model
+        from survey_ml.models.fitting import check_fixmatch, fit_model
         from survey_ml.models.format import read_model
         from survey_ml.models.summarising import choose_held_out, summarise_images
 
@@ -117,6 +117,8 @@ def morphology(
         if workers > 1 and (fitting.model == "forest" or unlabelled is not None):
             what = "a forest is grown" if fitting.model == "forest" else "unlabelled images are learnt from"
             raise ConfigError(f"{what} in one process", "leave --workers out")
+        # Before images are looked at, which takes long.
+        check_fixmatch(fitting, unlabelled is not None)
         torch.set_num_threads(threads)
         images = read_labelled(data, subset)
         held = images.take(images.split == "test")

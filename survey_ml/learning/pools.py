@@ -17,6 +17,9 @@ from survey_ml.learning.splits import RADIUS, find_neighbours
 
 LARGEST_CHANGE = 0.15
 """Share of a class in the pool beyond that among the labelled images; more moves what is learnt."""
+FEW_LABELS = 80
+"""Beside fewer labelled images every pool that was tried cost accuracy, that of the same catalogue too: what
+the network takes for labels is wrong too often (``survey-ml reproduce slijepcevic2022``)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,12 @@ def find_leaks(labelled: Positions, pool: Positions, arcsec: float = RADIUS) -> 
 
 
 def judge_pool(
-    shift: Shift, leaks: list[Leak], labelled: NDArray[np.float64], classes: tuple[str, ...], alpha: float
+    shift: Shift,
+    leaks: list[Leak],
+    labelled: NDArray[np.float64],
+    classes: tuple[str, ...],
+    alpha: float,
+    n_train: int = 0,
 ) -> list[str]:
     """Return why a pool is not safe; nothing when it is.
 
@@ -93,8 +101,15 @@ def judge_pool(
     classes : tuple of str
     alpha : float
         Level of significance of a change of the mix.
+    n_train : int
+        Labelled images that will be trained on; 0 where that is not known.
     """
     reasons = []
+    if 0 < n_train < FEW_LABELS:
+        reasons.append(
+            f"{n_train} labelled images to train on are few: beside less than {FEW_LABELS} every pool that "
+            "was tried cost accuracy"
+        )
     conditional = shift.conditional
     if conditional.level != "green":
         cause = (

@@ -293,21 +293,27 @@ def _fit(
         "intended_use": fitting.intended_use,
         "limits": fitting.limits,
     }
-    if pool is None and fitting.fixmatch is not None:
-        raise ConfigError("settings of fixmatch, and no unlabelled images", "give some: --semi-supervised")
-    if pool is not None and fitting.model == "forest":
-        raise ConfigError("a forest cannot learn from unlabelled images", "choose a network: --model cnn")
-    if pool is not None and fitting.posterior is not None:
-        raise ConfigError("no posterior is fitted with unlabelled images", "leave posterior out")
-    if pool is not None and fitting.recipe:
-        raise ConfigError(
-            "with unlabelled images the settings of the recipe mean nothing", "give them under fixmatch"
-        )
+    check_fixmatch(fitting, pool is not None)
     if fitting.model == "forest":
         if fitting.posterior is not None:
             raise ConfigError("a forest has no posterior over weights", "leave posterior out")
         return *_fit_forest(train, fitting, about), []
     return _fit_network(train, valid, pool, fitting, folder, device, progress, trainer, about)
+
+
+def check_fixmatch(fitting: Fitting, unlabelled: bool) -> None:
+    """Refuse settings that mean nothing with, or without, unlabelled images."""
+    if not unlabelled and fitting.fixmatch is not None:
+        raise ConfigError("settings of fixmatch, and no unlabelled images", "give some: --semi-supervised")
+    if not unlabelled:
+        return
+    if fitting.model == "forest":
+        raise ConfigError("a forest cannot learn from unlabelled images", "choose a network: --model cnn")
+    if fitting.posterior is not None:
+        raise ConfigError("no posterior is fitted with unlabelled images", "leave posterior out")
+    if fitting.recipe:
+        raise ConfigError("the settings of recipe mean nothing with a pool", "give them under fixmatch")
+    parse_fixmatch(fitting.fixmatch or {}, fitting.seed)
 
 
 def _fit_forest(train: LabelledImages, fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Forest]:
@@ -345,8 +351,6 @@ def _fit_network(
     except TypeError as error:
         raise ConfigError(f"a setting of the training is unknown: {error}", "see docs/models.md") from None
     posterior = fitting.posterior
-    if pool is not None:
-        parse_fixmatch(fitting.fixmatch or {}, fitting.seed)  # says what is wrong before anything is built
     card = Card(
         **about,
         kind=fitting.model if fitting.model in PLAIN else "attention",

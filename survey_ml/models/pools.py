@@ -84,6 +84,7 @@ def judge_images(
         np.full(len(names), "unlabelled"),
     )  # fmt: skip
     leaks = find_leaks(here, there)
+    n_train = int(np.count_nonzero(~held))
     shares = np.bincount(chosen.labels, minlength=len(labelled.classes)) / len(chosen)
     notes = []
     for side, where in (("labelled", here), ("unlabelled", there)):
@@ -93,4 +94,4 @@ def judge_images(
                 f"{lost} of {len(where.ra)} {side} images have no positions: whether their sources are on "
                 "both sides is not known"
             )
-    return Judged(judge_pool(shift, leaks, shares, classifier.classes, alpha), leaks, notes)
+    return Judged(judge_pool(shift, leaks, shares, classifier.classes, alpha, n_train), leaks, notes)

@@ -157,6 +157,22 @@ def test_a_pool_in_a_folder_keeps_its_positions(call, model, tmp_path):
     )
 
 
+def test_few_labels_are_a_reason_for_no_pool(call, model, tmp_path):
+    from survey_ml.models.classifier import load_classifier
+
+    said = load_classifier(model).predict(IMAGES).probabilities.argmax(axis=1)
+    labels, ra = np.where(said == 0, "FRI", "FRII"), 0.1 * np.arange(160)
+    write_labelled(tmp_path / "labelled.npz", BYTES[:79], labels[:79], ra[:79])
+    write_labelled(tmp_path / "pool.npz", BYTES[80:], labels[80:], ra[80:])
+    found = call(
+        "shift", "pool", tmp_path / "labelled.npz", tmp_path / "pool.npz", "--model", model, "--json"
+    )
+    assert not found.json["safe"]
+    assert [reason.split(":")[0] for reason in found.json["reasons"]] == [
+        "79 labelled images to train on are few"
+    ]
+
+
 def test_images_of_one_name_are_counted_each(call, model, tmp_path):
     from survey_ml.models.classifier import load_classifier
 
@@ -248,7 +264,7 @@ def test_pieces_of_one_galaxy_and_spoilt_sources_do_not_count(call, model, tmp_p
     # Every tenth has no class: 30 pairs have one source, 120 have two.
     assert answer.json["statistics"]["mmd"]["n"] == 150
     assert "other.fits: 0 sources faint, cut off or outshone, and 120 pieces of others" in answer.err
-    assert "first.fits" not in answer.err
+    assert "first.fits:" not in answer.err
     faint = write_catalogue(tmp_path / "faint.fits", n, 2, morph_flags=np.where(rng.random(n) < 0.5, 128, 16))
     answer = call("shift", "compare", first, faint, "--model", model, "--json")
     known = np.arange(n) % 10 > 0

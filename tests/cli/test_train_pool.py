@@ -25,7 +25,7 @@ name: semi
 model: lenet
 architecture: {side: 48, reduce: 3, mean: 0.1, std: 0.2}
 fixmatch: {epochs: 2, steps: 3, batch_size: 4, beam: 2.0, noise: 0.05}
-validation: 0.25
+validation: 0.2
 """
 
 
@@ -113,6 +113,7 @@ def test_an_array_of_images_has_no_positions_and_that_is_said(call, sets, model)
 )
 def test_settings_that_mean_nothing_are_said(call, sets, model, config, message):
     (sets / "train.yaml").write_text(f"validation: 0.25\n{config}\n")
+    (sets / "pool.npz").unlink()  # not looked at before
     answer = train(call, sets, model, "pool.npz", "--json")
     assert answer.code == 2
     assert message in answer.json["error"]
