@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from survey_ml.errors import InputError, SurveyMLError
 
+SAME_SCALE = 0.01
+"""Pixels that differ by less, as a share, are taken as alike."""
 SPLITS = ("train", "valid", "test")
 """Names of the parts of a published split, in this order."""
 
@@ -109,11 +111,9 @@ def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
         which.
     """
     first = parts[0]
-    kinds = {
-        (one.classes, one.images.shape[1:], one.images.dtype, one.subtracted, str(one.pixel_arcsec))
-        for one in parts
-    }
-    if len(kinds) > 1:
+    kinds = {(one.classes, one.images.shape[1:], one.images.dtype, one.subtracted) for one in parts}
+    pixels = np.array([one.pixel_arcsec for one in parts])
+    if len(kinds) > 1 or differ_in_scale(pixels):
         raise InputError(
             "sets whose classes, sizes, pixels or clips differ do not go together",
             "bring them to the same first",
@@ -127,5 +127,17 @@ def join_images(parts: Sequence[LabelledImages]) -> LabelledImages:
         np.concatenate([one.dec for one in parts]),
         np.concatenate([one.split for one in parts]),
         first.subtracted,
-        first.pixel_arcsec,
+        find_scale(pixels),
     )
+
+
+def differ_in_scale(pixels: NDArray[np.float64]) -> bool:
+    """Tell whether sides of pixels differ by `SAME_SCALE`; NaN is not known and does not count."""
+    known = pixels[np.isfinite(pixels)]
+    return bool(len(known) and known.max() > (1.0 + SAME_SCALE) * known.min())
+
+
+def find_scale(pixels: NDArray[np.float64]) -> float:
+    """Return the median of those that are known; NaN for none."""
+    known = pixels[np.isfinite(pixels)]
+    return float(np.median(known)) if len(known) else math.nan

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from survey_ml.labelled import SAME_SCALE
 from survey_ml.learning.preprocessing import (
-    SAME_SCALE,
     Preprocessing,
     clip_image,
     fit_image,

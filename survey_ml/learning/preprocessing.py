@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_ml.errors import ConfigError, InputError
-from survey_ml.labelled import LabelledImages
+from survey_ml.labelled import SAME_SCALE, LabelledImages
 
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
-SAME_SCALE = 0.01
-"""Pixels that differ by less, as a share, are taken as alike."""
 LARGEST_SIDE = 4096
 """Pixels; a model that wants more is not one for cutouts."""
 

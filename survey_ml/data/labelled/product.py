@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from survey_ml.data.labelled.naming import number_classes
 from survey_ml.errors import InputError
-from survey_ml.labelled import LabelledImages
+from survey_ml.labelled import LabelledImages, differ_in_scale, find_scale
 
 LARGEST = 4 << 30
 """Bytes of all arrays together; a small file can claim any size."""
@@ -151,10 +151,11 @@ def label_cutouts(
         raise InputError(f"{place} has no column label", "Write it with the classes of its images.")
     rows = [f"{place}, row {row} ({name})" for row, name in enumerate(cutouts.names.tolist())]
     labels, known = number_classes(cutouts.label.tolist(), rows, classes)
-    sizes = np.unique(cutouts.pixel_arcsec)
-    if len(sizes) > 1:
+    pixels = cutouts.pixel_arcsec
+    if differ_in_scale(pixels):
         raise InputError(
-            f"{place} has pixels of {sizes[0]:g} to {sizes[-1]:g} arcsec", "Bring its images to one scale."
+            f"{place} has pixels of {np.nanmin(pixels):g} to {np.nanmax(pixels):g} arcsec",
+            "Bring its images to one scale.",
         )
     return LabelledImages(
         cutouts.images,
@@ -164,7 +165,7 @@ def label_cutouts(
         cutouts.ra,
         cutouts.dec,
         np.full(len(labels), ""),
-        pixel_arcsec=float(sizes[0]),
+        pixel_arcsec=find_scale(pixels),
     )
 
 

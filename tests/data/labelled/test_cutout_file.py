@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from survey_ml.data.labelled.product import label_cutouts, read_cutout_file, write_cutout_file
 from survey_ml.data.labelled.reading import read_labelled
 from survey_ml.errors import InputError
+from survey_ml.labelled import join_images
 
 IMAGES = np.random.default_rng(1).normal(size=(4, 9, 10)).astype(np.float32)
 NAMES = ["a", "b", "ç", "d"]
@@ -33,9 +35,13 @@ def test_everything_comes_back(tmp_path):
     # A network that is trained on all of them would see sources at several scales.
     with pytest.raises(InputError, match=r"pixels of 1\.5 to 2 arcsec"):
         read_labelled(path)
-    write_cutout_file(path, IMAGES, NAMES, RA, DEC, 1.5, LABELS)
+    write_cutout_file(path, IMAGES, NAMES, RA, DEC, [1.5, 1.5 + 1e-7, 1.5, np.nan], LABELS)
     data = read_labelled(path)
     assert data.pixel_arcsec == data.take([0]).pixel_arcsec == 1.5
+    unknown = replace(data, pixel_arcsec=np.nan)
+    assert join_images([unknown, data]).pixel_arcsec == 1.5
+    with pytest.raises(InputError, match="do not go together"):
+        join_images([data, replace(data, pixel_arcsec=1.8)])
     assert data.classes == ("FRI", "bent")
     assert data.labels.tolist() == [1, 0, 1, 0]
     assert np.array_equal(data.images, IMAGES)
