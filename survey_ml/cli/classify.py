@@ -72,7 +72,7 @@ def classify(
             raise ConfigError(
                 "--posterior says who judges classes, which was not asked for", "add --uncertainty"
             )
-        classifier = load_classifier(model or DEFAULT)
+        classifier = load_classifier(DEFAULT if model is None else model)
         estimator = _find_estimator(classifier, model, posterior) if uncertainty else None
         rows: list[dict[str, Any]] = []
         faults: list[dict[str, str]] = []

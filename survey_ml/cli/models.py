@@ -102,7 +102,13 @@ def show(name: str, as_json: bool) -> None:
 
 @models.command()
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--n", default=1000, show_default=True, type=click.IntRange(min=1), help="Images to turn.")
+@click.option(
+    "--n",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Images to turn; the other checks take 129.",
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of the images.")
 @json_option
 @debug_option

@@ -51,9 +51,21 @@ def plan(
         from survey_ml.engine.run import plan_release
 
         found = plan_release(config, only=only)
-        emit(_describe(found))
+        whole = _is_catalogue_whole(config.out)
+        emit(_describe(found) | {"catalogue": whole})
     if not as_json:
-        _print(found, tiles)
+        _print(found, tiles, whole)
+
+
+def _is_catalogue_whole(out: str) -> bool:
+    """Tell whether all files of the catalogue are there, and the report."""
+    from survey_ml.data.store import ReleaseStore
+    from survey_ml.export.checksums import is_whole, read_marker
+    from survey_ml.report.page import NAME as REPORT
+
+    store = ReleaseStore.open(out)
+    marker = read_marker(store)
+    return marker is not None and is_whole(store, marker) and all(store.medium.measure([REPORT]).values())
 
 
 def _describe(found: Plan) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def _describe(found: Plan) -> dict[str, Any]:
     }
 
 
-def _print(found: Plan, tiles: bool) -> None:
+def _print(found: Plan, tiles: bool, whole: bool) -> None:
     states = [state for state, count in found.counts.items() if count]
     rows = []
     for stage, units in found.by_stage().items():
@@ -97,4 +109,6 @@ def _print(found: Plan, tiles: bool) -> None:
     todo = counts["todo"] + counts["stale"]
     total = format_count(len(found), "unit of work")
     click.echo(f"{todo} of {total} would be done" if todo else "nothing would be done")
+    if counts["done"] and not todo and not whole:
+        click.echo("catalogue or report are not whole, and would be put together again")
     print_set_aside(found.set_aside)

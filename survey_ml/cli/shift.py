@@ -86,7 +86,7 @@ def compare(
     from survey_ml.models.spec import DEFAULT
 
     with json_output(as_json) as emit:
-        path = find_model(model or DEFAULT).path
+        path = find_model(DEFAULT if model is None else model).path
         classifier = load_classifier(path)
         reference = find_reference(path, classifier.hash)
         one, other = _find_sources(first, second, classifier)
@@ -128,7 +128,7 @@ def pool(
     from survey_ml.models.spec import DEFAULT
 
     with json_output(as_json) as emit:
-        classifier = load_classifier(find_model(model or DEFAULT).path)
+        classifier = load_classifier(find_model(DEFAULT if model is None else model).path)
         images = read_labelled(labelled)
         places: list[tuple[str, float, float]] = []
         sources = _describe(_note(read_pool(unlabelled), places), classifier)

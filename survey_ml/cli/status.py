@@ -127,9 +127,10 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
             damaged.append({"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": wrong})
             if repair:
                 remove_commit(store, unit)
+    faults, n_catalogue, unsummed = _check_catalogue(store, verify, repair)
+    damaged += faults
     if verify:
-        faults, n_catalogue, unsummed = _verify_catalogue(store, repair)
-        damaged += _verify_metadata(store, repair) + faults
+        damaged += _verify_metadata(store, repair)
         n_verified += n_catalogue
     quarantined = [
         {"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": record["cause"]}
@@ -185,14 +186,21 @@ def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
     return damaged
 
 
-def _verify_catalogue(store: ReleaseStore, repair: bool) -> tuple[list[dict[str, str]], int, list[str]]:
-    """Compare catalogue and report with SHA256SUMS; what is damaged is removed to be written again.
+def _check_catalogue(
+    store: ReleaseStore, verify: bool, repair: bool
+) -> tuple[list[dict[str, str]], int, list[str]]:
+    """Look for the files that SHA256SUMS names, and with ``verify`` compare what is in them.
 
-    Also returns how many files are as they were written, and those that have no checksum.
+    What is damaged is removed to be written again. Also returns how many files are as they were written, and,
+    where they were read, those that have no checksum.
     """
     from survey_ml.export.checksums import SUMS, list_unsummed, read_checksums
 
     sums, faults = read_checksums(store)
+    if not verify:
+        sizes = store.medium.measure(list(sums))
+        lost = [f"{path} is missing" for path, size in sizes.items() if size is None]
+        return [{"field": "", "stage": "catalogue", "tile": "", "cause": cause} for cause in lost], 0, []
     damaged = [{"field": "", "stage": "catalogue", "tile": "", "cause": fault} for fault in faults]
     if faults and repair:
         # The next run writes it from what is in place.

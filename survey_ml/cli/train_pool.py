@@ -110,7 +110,7 @@ def _find_judge(model: str | None, classes: tuple[str, ...]) -> Classifier | Non
     from survey_ml.models.registry import find_model
     from survey_ml.models.spec import DEFAULT
 
-    classifier = load_classifier(find_model(model or DEFAULT).path)
+    classifier = load_classifier(find_model(DEFAULT if model is None else model).path)
     if classifier.classes == classes:
         return classifier
     if model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,13 +109,27 @@ def read_single(path: Path) -> Cutout:
 
 
 def _read_folder(folder: Path) -> Iterator[Cutout | UnreadableCutout]:
-    files = sorted(file for file in folder.rglob("*") if _find_ending(file) and not file.is_dir())
-    if not files:
+    closed: list[OSError] = []
+    files = sorted(file for file in _list_files(folder, closed) if _find_ending(file))
+    for error in closed:
+        yield _excuse(Path(error.filename), error)
+    if not files and not closed:
         yield UnreadableCutout(
             str(folder), f"the folder {folder} has no images", f"Give files that end in {', '.join(ENDINGS)}."
         )
     for file in files:
         yield from _read_guarded(file)
+
+
+def _list_files(folder: Path, closed: list[OSError]) -> Iterator[Path]:
+    """Yield all files below a folder, through links too, each folder once; note what cannot be entered."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=closed.append):
+        if (real := Path(place).resolve()) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in files)
 
 
 def _read_guarded(path: Path) -> Iterator[Cutout | UnreadableCutout]:
@@ -123,11 +138,12 @@ def _read_guarded(path: Path) -> Iterator[Cutout | UnreadableCutout]:
     except InputError as error:
         yield UnreadableCutout(str(path), error.message, error.hint)
     except OSError as error:
-        yield UnreadableCutout(
-            str(path),
-            f"{path} cannot be read: {error.strerror or error}",
-            "Check the path and its permissions.",
-        )
+        yield _excuse(path, error)
+
+
+def _excuse(path: Path, error: OSError) -> UnreadableCutout:
+    cause = f"{path} cannot be read: {error.strerror or error}"
+    return UnreadableCutout(str(path), cause, "Check the path and its permissions.")
 
 
 def _find_ending(path: Path) -> str:

@@ -270,6 +270,7 @@ class _Course:
                 operations=recipe.operations,
                 beam=recipe.beam / self.blocks.block,
                 noise=recipe.noise,
+                beam_px=recipe.beam_px / self.blocks.block,
             )
             strong = crop_circle(strong) if recipe.crop else strong
             label, sure = choose_sure(self._predict(weak.to(self.device)), recipe.threshold)

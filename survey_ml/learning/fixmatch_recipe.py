@@ -36,6 +36,8 @@ class FixMatchRecipe:
         more strong change: surveys differ by their beam first of all.
     noise : float
         Above 0 noise of at most this share of the peak, clipped again, is one more strong change.
+    beam_px : float
+        FWHM of the images' beam in pixels, which that noise is correlated by; 0 for white noise.
     crop : bool
         Empty what is outside of the largest circle in training images, so that no corner tells how far an
         image was turned.
@@ -75,6 +77,7 @@ class FixMatchRecipe:
     operations: int = 2
     beam: float = 0.0
     noise: float = 0.0
+    beam_px: float = 3.0
     crop: bool = True
     average: float = 0.0
     balance: bool = False
@@ -97,6 +100,7 @@ class FixMatchRecipe:
             "operations": (self.operations, 0, 100),
             "beam": (self.beam, 0.0, 1000.0),
             "noise": (self.noise, 0.0, 1.0),
+            "beam_px": (self.beam_px, 0.0, 1000.0),
             "average": (self.average, 0.0, 0.999999),
             "patience": (self.patience, 0, 1_000_000),
         }

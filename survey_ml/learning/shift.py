@@ -170,8 +170,8 @@ def judge_shift(
     """
     if not 1.0 / (permutations + 1) <= alpha < 1.0:
         raise ConfigError(
-            f"a level of {alpha} cannot be told with {permutations} permutations",
-            f"give {int(np.ceil(1.0 / max(alpha, 1e-6)))} at least",
+            f"a level of {alpha:g} cannot be told with {permutations} permutations",
+            "give a larger one, or more permutations",
         )
     for name, side in (("reference", reference), ("sample", sample)):
         if len(side) < LEAST_SOURCES:

@@ -42,7 +42,7 @@ class Scale:
         values = check_embedding(embedding)
         if values.shape[1] != len(self.centre):
             raise InputError(
-                f"embeddings have {values.shape[1]} numbers, the reference {len(self.centre)}",
+                f"embeddings have {values.shape[1]} numbers, those to compare with {len(self.centre)}",
                 "compare with what was made by the same model",
             )
         scaled = (values[:, self.kept] - self.centre[self.kept]) / self.width[self.kept]

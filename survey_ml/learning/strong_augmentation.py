@@ -133,7 +133,7 @@ def widen_beam(images: Tensor, sigma: Tensor) -> Tensor:
     return wide * (peaks[0] / peaks[1].clamp_min(1e-12))
 
 
-def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tensor:
+def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator, *, beam_px: float = 0.0) -> Tensor:
     """Add noise to each image, and empty the sky below three times of it again.
 
     Parameters
@@ -143,8 +143,13 @@ def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator) -> Tens
     sigma : Tensor
         Of the noise (n,), in the unit of the images.
     generator : torch.Generator
+    beam_px : float
+        FWHM of the beam in pixels, which noise is correlated by; 0 for white noise.
     """
     noise = torch.randn(images.shape, generator=generator).to(images.device, images.dtype)
+    if beam_px > 0.0:
+        noise = smooth_images(noise, torch.full((len(noise),), beam_px, device=noise.device))
+        noise = noise / noise.std(dim=(1, 2, 3), keepdim=True)
     noisy = images + _spread(sigma) * noise
     noisy = torch.where(noisy >= _spread(CLIP * sigma), noisy, 0.0)
     return noisy / noisy.amax((1, 2, 3), keepdim=True).clamp_min(1.0)
@@ -157,6 +162,7 @@ def augment_strongly(
     operations: int = 2,
     beam: float = 0.0,
     noise: float = 0.0,
+    beam_px: float = 0.0,
 ) -> Tensor:
     """Change each image by some operations, drawn for it alone.
 
@@ -173,6 +179,8 @@ def augment_strongly(
         operation.
     noise : float
         Largest noise that is added, as share of the peak; above 0 this is one more operation.
+    beam_px : float
+        FWHM of the beam in pixels, which that noise is correlated by; 0 for white noise.
 
     Returns
     -------
@@ -183,7 +191,9 @@ def augment_strongly(
     if beam > 0.0:
         pool.append(("Beam", lambda part, strength: widen_beam(part, beam * strength)))
     if noise > 0.0:
-        pool.append(("Noise", lambda part, strength: add_noise(part, noise * strength, generator)))
+        pool.append(
+            ("Noise", lambda part, strength: add_noise(part, noise * strength, generator, beam_px=beam_px))
+        )
     n = len(images)
     for _ in range(operations):
         which = torch.randint(len(pool), (n,), generator=generator)

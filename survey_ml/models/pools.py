@@ -72,9 +72,11 @@ def judge_images(
         )
     held = np.isin(labelled.split, ("valid", "test"))
     chosen = labelled.take(held) if held.sum() >= 2 * LEAST_SOURCES else labelled
-    reference = describe_images(
-        classifier, prepare_images(chosen, classifier.card.preprocessing.side), labels=chosen.labels
-    )
+    images = prepare_images(chosen, classifier.card.preprocessing.side)
+    # Of the pool they are left out when it is read.
+    shown = np.asarray(images.any(axis=(1, 2)))
+    images, chosen = images[shown], chosen.take(shown)
+    reference = describe_images(classifier, images, labels=chosen.labels)
     shift = judge_shift(reference, pool, permutations=permutations, alpha=alpha, seed=seed)
     sides = np.where(labelled.split == "", "labelled", labelled.split)
     here = Positions(labelled.names, labelled.ra, labelled.dec, sides)
@@ -87,6 +89,8 @@ def judge_images(
     n_train = int(np.count_nonzero(~held))
     shares = np.bincount(chosen.labels, minlength=len(labelled.classes)) / len(chosen)
     notes = []
+    if empty := int(np.count_nonzero(~shown)):
+        notes.append(f"{empty} of {len(shown)} labelled images have nothing in them, and are left out")
     for side, where in (("labelled", here), ("unlabelled", there)):
         lost = int(np.count_nonzero(~(np.isfinite(where.ra) & np.isfinite(where.dec))))
         if lost:

@@ -266,6 +266,8 @@ def read_reference(path: str | Path, digest: str = "") -> Reference:
         raise InputError(f"{path} has values that are not finite", _HINT)
     if arrays["probabilities"].min() < 0.0 or arrays["probabilities"].max() > 1.0 + 1e-5:
         raise InputError(f"{path} has probabilities that are not from 0 to 1", _HINT)
+    if np.diag(arrays["covariance"]).min() < 0.0:
+        raise InputError(f"{path} has a negative variance", _HINT)
     if not 0 <= arrays["labels"].min() <= arrays["labels"].max() < len(summary.classes):
         raise InputError(f"{path} has labels of no class", _HINT)
     if digest and summary.model.hash != digest:

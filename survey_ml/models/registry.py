@@ -62,6 +62,8 @@ def find_model(name_or_path: str | Path, registry: Registry | None = None) -> Mo
     registry = registry or get_manager()
     specs = {spec.name: spec for spec in registry.models()}
     text = os.fspath(name_or_path)
+    if not text.strip():
+        raise ConfigError("a model is named by nothing", f"models: {', '.join(specs)}")
     if not isinstance(name_or_path, Path) and text in specs:
         found = _locate(specs[text], registry)
         if found.fault:

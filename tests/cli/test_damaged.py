@@ -66,6 +66,23 @@ def test_a_damaged_catalogue_is_found_and_written_again(call, release):
     assert call("status", release, "--verify").code == 0
 
 
+def test_a_lost_catalogue_is_noticed_without_reading_and_put_together_again(call, release):
+    assert call("run", release, "--quiet").code == 0
+    assert call("plan", release, "--json").json["catalogue"] is True
+    out = release.parent / "out"
+    good = (out / "catalogue" / "levels.parquet").read_bytes()
+    for lost in ("catalogue/levels.parquet", "report.html"):
+        (out / lost).unlink()
+        found = call("status", release, "--json")
+        assert found.code == 1
+        assert [entry["cause"] for entry in found.json["damaged"]] == [f"{lost} is missing"]
+        assert call("plan", release, "--json").json["catalogue"] is False
+        assert call("plan", release).out.endswith("not whole, and would be put together again\n")
+        assert call("run", release, "--quiet").code == 0
+        assert call("status", release, "--verify").code == 0
+    assert (out / "catalogue" / "levels.parquet").read_bytes() == good
+
+
 def read_page(out: Path) -> str:
     """Return the report without the minute that it was made in."""
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", (out / "report.html").read_text())

@@ -118,6 +118,10 @@ def test_a_pool_of_the_same_kind_is_safe_and_leaks_are_not(call, model, tmp_path
     )
     assert answer.code == 0, answer.err
     assert answer.json == {"safe": True, "reasons": [], "leaks": []}
+    blank = np.concatenate([BYTES[:80], np.zeros((4, *BYTES.shape[1:]), np.uint8)])
+    write_labelled(tmp_path / "blank.npz", blank, np.append(labels[:80], ["FRI"] * 4), 100.0 + ra[:84])
+    empty = call("shift", "pool", tmp_path / "blank.npz", tmp_path / "pool.npz", "--model", model)
+    assert empty.out == "safe\n" and "4 of 84 labelled images have nothing in them" in empty.err
     near = ra[80:].copy()
     near[:3] = ra[:3] + 10.0 / 3600.0
     write_labelled(tmp_path / "near.npz", BYTES[80:], labels[80:], near)
@@ -307,6 +311,12 @@ def test_a_catalogue_that_will_not_do_says_why(call, model, sets, tmp_path):
     assert answer.code == 0 and "90 sources of" in answer.err and "without a position" in answer.err
     assert "does not tell the beam" in answer.err
     assert "named by nothing" in call("shift", "compare", first, "", "--model", model).err
+    assert "named by nothing" in call("shift", "compare", first, first, "--model", "").err
+    faint = call("shift", "compare", first, first, "--model", model, "--alpha", "1e-300")
+    assert "a level of 1e-300 cannot be told with 200 permutations" in faint.err
+    for url in ("ftp://nowhere.invalid/set", "sftp//://set", "unheard-of://set"):
+        answer = call("shift", "compare", url, first, "--model", model)
+        assert answer.code == 2 and "fault" not in answer.err, url
     assert "nan is no number" in call("shift", "compare", first, first, "--alpha", "nan").err
     fits.writeto(tmp_path / "image.fits", IMAGES[0])
     answer = call("shift", "compare", first, tmp_path / "image.fits", "--model", model)

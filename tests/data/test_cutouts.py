@@ -150,6 +150,24 @@ def test_a_folder_without_images_says_so(tmp_path):
     assert "has no images" in read_failure(tmp_path).cause
 
 
+def test_folders_are_followed_through_links_once(tmp_path):
+    inside, outside = tmp_path / "set", tmp_path / "elsewhere"
+    inside.mkdir()
+    outside.mkdir()
+    write(inside / "a.fits")
+    write(outside / "b.fits")
+    (inside / "more").symlink_to(outside)
+    (outside / "back").symlink_to(inside)
+    (inside / "lost.fits").symlink_to(tmp_path / "nothing")
+    found = list(read_cutouts([inside]))
+    assert [Path(one.input).relative_to(inside).as_posix() for one in found] == [
+        "a.fits",
+        "lost.fits",
+        "more/b.fits",
+    ]
+    assert isinstance(found[1], UnreadableCutout) and "does not exist" in found[1].cause
+
+
 def test_reading_is_lazy(tmp_path):
     paths = iter([write(tmp_path / "x.fits"), None])
     assert isinstance(next(read_cutouts(paths)), Cutout)

@@ -105,6 +105,22 @@ def test_noise_is_clipped_again_and_faint_sky_stays_empty():
     assert float(found[found > 0].min()) >= 0.13
 
 
+def test_noise_is_correlated_by_the_beam():
+    images = torch.full((100, 1, 64, 64), 0.5)
+    sigma, width = torch.full((100,), 0.02), 4.0
+    drawn = (torch.Generator().manual_seed(seed) for seed in (1, 1))
+    white = add_noise(images, sigma, next(drawn))[:, 0] - 0.5
+    like = add_noise(images, sigma, next(drawn), beam_px=width)[:, 0] - 0.5
+    assert float(white.std()) == pytest.approx(0.02, rel=0.02)
+    assert float(like.std()) == pytest.approx(0.02, rel=0.02)
+    inner = like[:, 16:-16, 16:-16]
+    for lag in (1, 2, 3):
+        product = (inner[:, :, lag:] * inner[:, :, :-lag]).mean() / (inner**2).mean()
+        # Of white noise smoothed by a Gaussian: a Gaussian wider by the root of two.
+        assert float(product) == pytest.approx(np.exp(-2.0 * np.log(2.0) * (lag / width) ** 2), abs=0.05)
+    assert abs(float((white[:, :, 1:] * white[:, :, :-1]).mean())) < 0.02 * float((white**2).mean())
+
+
 def test_every_image_has_changes_of_its_own_and_a_seed_gives_them_again():
     rng = np.random.default_rng(1)
     one = torch.from_numpy(rng.random((1, 1, 16, 16)).astype(np.float32)).repeat(64, 1, 1, 1)

@@ -68,6 +68,7 @@ def rewrite(path, *, summary=None, arrays=None):
         ({"width": 10**9}, {}, "width"),
         ({}, {"labels": np.full(60, 5, np.int32)}, "no class"),
         ({}, {"mean": np.full(5, np.nan)}, "not finite"),
+        ({}, {"covariance": -np.eye(5)}, "negative variance"),
         ({}, {"extra": np.zeros(3)}, "extra"),
         ({}, {"embedding": np.zeros((60, 6), np.float32)}, "embedding is"),
     ],

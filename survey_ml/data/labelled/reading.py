@@ -105,10 +105,17 @@ NAMES = tuple(_NAMED)
 
 def is_labelled(source: str | Path) -> bool:
     """Tell whether a source has the name of labelled images: a data set, archive, table or folder."""
-    path = Path(source).expanduser()
-    if str(source) in NAMES or path.name.endswith((".tar.gz", ".tgz", ".zip", ".csv")):
-        return True
-    return any((path / name).is_file() for name in (META, folder.TABLE))
+    return str(source) in NAMES or _find_kind(Path(source).expanduser()) in ("batches", "archive", "table")
+
+
+def _find_kind(path: Path) -> str:
+    """Tell what is in a file or folder by its name, and of a folder by what it lists; empty if unknown."""
+    endings = {".tar.gz": "batches", ".tgz": "batches", ".zip": "archive", ".npz": "cutouts", ".csv": "table"}
+    if (path / META).is_file():
+        return "batches"
+    if (path / folder.TABLE).is_file():
+        return "table"
+    return next((kind for ending, kind in endings.items() if path.name.endswith(ending)), "")
 
 
 _WITH_SUBSETS = ("mirabest", "firstgalaxy")
@@ -127,18 +134,19 @@ def _dispatch(
         raise ConfigError(
             f"{source} is neither a file nor a data set known by name", f"The names are {', '.join(NAMES)}."
         )
-    if path.name.endswith((".tar.gz", ".tgz")) or (path / META).is_file():
+    kind = _find_kind(path)
+    if kind == "batches":
         batches = read_batches(path)
         if mirabest.is_mirabest(batches):
             return mirabest.select_mirabest(mirabest.parse_batches(batches, name), subset or "confident")
         return frdeep.label_batches(batches, name)
     if subset is not None:
         raise ConfigError(f"{source} has no subsets", "Leave the subset out.")
-    if path.suffix == ".zip":
+    if kind == "archive":
         return firstgalaxy.read_archive(path, split)
-    if path.suffix == ".npz":
+    if kind == "cutouts":
         return product.label_cutouts(product.read_cutout_file(path), classes, str(path))
-    if path.suffix == ".csv" or path.is_dir():
+    if kind == "table" or path.is_dir():
         return folder.read_labelled_folder(path, classes)
     raise InputError(
         f"{path} has an unknown format", "Give a folder, or a file that ends in .csv, .npz, .tar.gz or .zip."

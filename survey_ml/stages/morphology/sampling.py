@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from survey_ml.field import Field
+from survey_ml.labelled import SAME_SCALE
 from survey_ml.stages.extraction.projection import measure_jacobians
 from survey_ml.stages.noise.beam import find_covariance
-
-SAME_SCALE = 0.01
-"""Pixels that differ by less, as a share, are taken as alike and are not interpolated."""
 
 SAME_BEAM = 0.05
 """Beams that differ by less, as a share, are taken as alike and are not smoothed."""
