@@ -198,6 +198,28 @@ def test_networks_see_other_beams_and_are_kept(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == made
 
 
+@pytest.mark.real
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not there")
+def test_pools_are_tried_on_images_that_no_training_saw(tmp_path):
+    from benchmarks.pools import N_TEST, divide
+    from survey_ml.learning.splits import find_neighbours
+
+    train, test, others = divide(5)
+    assert len(test) == N_TEST and len(train) == 833 - N_TEST
+    for data in (train, *others.values()):
+        assert not len(find_neighbours(data.ra, data.dec, test.ra, test.dec)[0])
+    assert set(divide(6)[1].names.tolist()) != set(test.names.tolist())
+    arguments = ("--quick", "--seeds", 1, "--out", tmp_path)
+    first = run("pools", *arguments)
+    [rows] = first["tables"].values()
+    assert [row["n"] for row in rows] == [1] * 4 + [2, 2, 1, 1]
+    assert all(row["called safe"] == 0 for row in rows if row["labels"] == "40")
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
+    assert len(made) == 6
+    assert run("pools", *arguments)["tables"] == first["tables"]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")} == made
+
+
 def test_the_shift_monitor_is_cheap():
     result = run("shift_monitor", "--no-images", expect=0)
     [rows] = result["tables"].values()
