@@ -69,10 +69,15 @@ def main() -> int:
         {"seeds": list(seeds), "test images": N_TEST, "few labels": FEW_LABELS},
     )
     report.add_table("Gain in accuracy over labels alone", list(make_rows(gains)))
-    safe = average(gains, safe=True)
-    unsafe = average(gains, safe=False)
-    report.add_bar("pools called unsafe cost accuracy", show(unsafe), "below 0", unsafe.high < 0.0)
-    report.add_bar("pools called safe do not", show(safe), "not below 0", not safe.high < 0.0)
+    safe = [gain for gain in gains if gain.safe]
+    unsafe = [gain for gain in gains if not gain.safe]
+    few = [gain for gain in unsafe if gain.volume < FEW_LABELS]
+    unlike = [gain for gain in unsafe if gain.volume >= FEW_LABELS]
+    said = {"few labels": few, "looks or mix": unlike, "not safe, either way": unsafe, "safe": safe}
+    report.add_table("What was said of a pool", [make_row(what, some) for what, some in said.items()])
+    cost, kept = average(unsafe), average(safe)
+    report.add_bar("pools called unsafe cost accuracy", show(cost), "below 0", cost.high < 0.0)
+    report.add_bar("pools called safe do not", show(kept), "not below 0", not kept.high < 0.0)
     return report.finish(options.json)
 
 
@@ -124,11 +129,18 @@ def divide(seed: int) -> tuple[LabelledImages, LabelledImages, dict[str, Labelle
     return data.take(np.sort(np.delete(order, kept))), data.take(np.sort(order[kept])), others
 
 
-def average(gains: list[Gain], *, safe: bool) -> Score:
+def average(gains: list[Gain]) -> Score:
     """Return the mean over seeds of their mean gain."""
-    chosen = [gain for gain in gains if gain.safe == safe]
-    seeds = sorted({gain.seed for gain in chosen})
-    return measure_mean([np.mean([one.gain for one in chosen if one.seed == seed]) for seed in seeds])
+    by_seed: dict[int, list[float]] = {}
+    for one in gains:
+        by_seed.setdefault(one.seed, []).append(one.gain)
+    return measure_mean([np.mean(each) for each in by_seed.values()])
+
+
+def make_row(what: str, gains: list[Gain]) -> dict[str, object]:
+    """Return how many gains there are, and their mean."""
+    mean = average(gains)
+    return {"said": what, "n": len(gains), "gain": mean.value, "95 %": [mean.low, mean.high]}
 
 
 def make_rows(gains: list[Gain]) -> Iterator[dict[str, object]]:
@@ -138,10 +150,7 @@ def make_rows(gains: list[Gain]) -> Iterator[dict[str, object]]:
     for what, some in (*((str(v), [v]) for v in volumes), ("all", list(volumes)), ("enough", enough)):
         for pool in pools:
             chosen = [gain for gain in gains if gain.pool == pool and gain.volume in some]
-            by_seed: dict[int, list[float]] = {}
-            for gain in chosen:
-                by_seed.setdefault(gain.seed, []).append(gain.gain)
-            mean = measure_mean([np.mean(each) for each in by_seed.values()])
+            mean = average(chosen)
             yield {
                 "labels": what, "pool": "rest of MiraBest" if pool == MIRABEST else pool, "n": len(chosen),
                 "gain": mean.value, "95 %": [mean.low, mean.high],

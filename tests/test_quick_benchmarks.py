@@ -211,8 +211,10 @@ def test_pools_are_tried_on_images_that_no_training_saw(tmp_path):
     assert set(divide(6)[1].names.tolist()) != set(test.names.tolist())
     arguments = ("--quick", "--seeds", 1, "--out", tmp_path)
     first = run("pools", *arguments)
-    [rows] = first["tables"].values()
+    rows, said = first["tables"].values()
     assert [row["n"] for row in rows] == [1] * 4 + [2, 2, 1, 1]
+    assert {row["said"]: row["n"] for row in said}["few labels"] == 2
+    assert sum(row["n"] for row in said[-2:]) == 4
     assert all(row["called safe"] == 0 for row in rows if row["labels"] == "40")
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
     assert len(made) == 6
