@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from survey_ml.errors import ConfigError
+from survey_ml.errors import ConfigError, InputError
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.pools import Leak, Positions, find_leaks, judge_pool
 from survey_ml.learning.preprocessing import prepare_images
@@ -63,6 +63,8 @@ def judge_images(
     ------
     ConfigError
         When the classes are not the model's.
+    InputError
+        When there are too few images to compare.
     """
     if labelled.classes != classifier.classes:
         raise ConfigError(
@@ -76,6 +78,11 @@ def judge_images(
     # Of the pool they are left out when it is read.
     shown = np.asarray(images.any(axis=(1, 2)))
     images, chosen = images[shown], chosen.take(shown)
+    if len(chosen) < LEAST_SOURCES:
+        raise InputError(
+            f"{len(chosen)} labelled images have something in them, too few to compare with",
+            f"give {LEAST_SOURCES} at least",
+        )
     reference = describe_images(classifier, images, labels=chosen.labels)
     shift = judge_shift(reference, pool, permutations=permutations, alpha=alpha, seed=seed)
     sides = np.where(labelled.split == "", "labelled", labelled.split)

@@ -122,6 +122,9 @@ def test_a_pool_of_the_same_kind_is_safe_and_leaks_are_not(call, model, tmp_path
     write_labelled(tmp_path / "blank.npz", blank, np.append(labels[:80], ["FRI"] * 4), 100.0 + ra[:84])
     empty = call("shift", "pool", tmp_path / "blank.npz", tmp_path / "pool.npz", "--model", model)
     assert empty.out == "safe\n" and "4 of 84 labelled images have nothing in them" in empty.err
+    write_labelled(tmp_path / "none.npz", blank[70:], ["FRI", "FRII"] * 7, ra[:14])
+    few = call("shift", "pool", tmp_path / "none.npz", tmp_path / "pool.npz", "--model", model)
+    assert few.code == 2 and "10 labelled images have something in them, too few" in few.err
     near = ra[80:].copy()
     near[:3] = ra[:3] + 10.0 / 3600.0
     write_labelled(tmp_path / "near.npz", BYTES[80:], labels[80:], near)
