@@ -136,7 +136,10 @@ def test_all_fields_together_are_told_above_the_fields(tell, context):
     assert (
         "All fields together: <b>amber</b>, likely cause size, score 0.12, by 60 sources of 4 fields" in html
     )
-    assert "By themselves sky is red: classes there are not to be trusted" in html
+    assert "By itself sky is red: classes there are not to be trusted" in html
+    both = tell({"sky": judged("red", 0.3, "beam"), "sea": judged("red", 0.4, "beam")})
+    html = str(show_shift(dataclasses.replace(both, commits={**both.commits, unit: commit})).body)
+    assert "By themselves sea, sky are red: classes there" in html
     calm = tell({"sky": judged("amber", 0.3, "beam")})
     html = str(show_shift(dataclasses.replace(calm, commits={**calm.commits, unit: commit})).body)
-    assert "by 60 sources of 4 fields." in html and "By themselves" not in html
+    assert "by 60 sources of 4 fields." in html and "By " not in html

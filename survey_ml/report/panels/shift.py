@@ -78,7 +78,7 @@ def _say_whole(context: Context, verdicts: Verdicts) -> Markup:
     whole = found[0].summaries["shift_release_verdict"]
     return render(
         "<p>All fields together: <b>{{ level }}</b>{{ cause }}{{ score }}, by {{ n }} sources of "
-        "{{ fields }} fields.{{ reason }}{% if red %} By themselves {{ red }} red: classes there are not to "
+        "{{ fields }} fields.{{ reason }}{% if red %} {{ red }} red: classes there are not to "
         "be trusted, whatever all fields together say.{% endif %}</p>",
         level=whole["level"],
         cause=f", likely cause {whole['cause']}" if whole["cause"] else "",
@@ -95,7 +95,8 @@ def _name_red(verdicts: Verdicts) -> str:
     if not red:
         return ""
     more = f" and {len(red) - _DISTANCES} more" if len(red) > _DISTANCES else ""
-    return f"{', '.join(red[:_DISTANCES])}{more} {'is' if len(red) == 1 else 'are'}"
+    begin, verb = ("By itself", "is") if len(red) == 1 else ("By themselves", "are")
+    return f"{begin} {', '.join(red[:_DISTANCES])}{more} {verb}"
 
 
 def _list_squares(verdicts: Verdicts) -> Markup:
