@@ -19,7 +19,8 @@ LARGEST_CHANGE = 0.15
 """Share of a class in the pool beyond that among the labelled images; more moves what is learnt."""
 FEW_LABELS = 80
 """Beside fewer labelled images every pool that was tried cost accuracy, that of the same catalogue too: what
-the network takes for labels is wrong too often (``survey-ml reproduce slijepcevic2022``)."""
+the network takes for labels is wrong too often (``survey-ml reproduce slijepcevic2022``; with other images by
+``benchmarks/pools.py``)."""
 
 
 @dataclass(frozen=True)
