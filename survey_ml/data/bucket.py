@@ -66,7 +66,8 @@ class Bucket:
                 f"cannot open {url}: {error}", f"Install the client of {protocol}://, such as survey-ml[s3]."
             ) from error
         except OSError as error:  # some connect at once
-            raise StoreError(f"cannot open {url}: {error}", "Check its name, and that it answers.") from error
+            failure = describe_failure(error, url, "open")
+            raise StoreError(failure.message, "Check its name, and that it answers.") from error
 
     def locate(self, path: str) -> str:
         """Return the URL of a path."""

@@ -129,6 +129,7 @@ def _list_files(folder: Path, closed: list[OSError]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
+        folders.sort()  # of several ways to one folder the first by name is taken
         yield from (Path(place) / name for name in files)
 
 

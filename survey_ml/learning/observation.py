@@ -107,13 +107,18 @@ def observe_images(images: Tensor, generator: torch.Generator, observation: Obse
 def _observe(images: Tensor, beam: Tensor, depth: Tensor, noise: Tensor, own: float) -> Tensor:
     smooth = smooth_images(images, torch.sqrt((beam**2 - own**2).clamp_min(0.0)))
     peak = smooth.amax(dim=(1, 2, 3), keepdim=True)
-    correlated = smooth_images(noise, beam)
-    correlated = correlated / correlated.std(dim=(1, 2, 3), keepdim=True)
+    correlated = correlate_noise(noise, beam)
     rms = peak / depth[:, None, None, None]
     deep = smooth + rms * correlated
     clipped = torch.where(deep < CLIP * rms, 0.0, deep)
     top = clipped.amax(dim=(1, 2, 3), keepdim=True)
     return torch.where(top > 0, clipped / top.clamp_min(1e-12), images)
+
+
+def correlate_noise(noise: Tensor, width: Tensor) -> Tensor:
+    """Return noise (n, c, y, x) smoothed to beams of these FWHM (n,) in pixels, of standard deviation 1."""
+    smooth = smooth_images(noise, width)
+    return smooth / smooth.std(dim=(1, 2, 3), keepdim=True)
 
 
 def smooth_images(images: Tensor, width: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from survey_ml.learning.splits import RADIUS, find_neighbours
 LARGEST_CHANGE = 0.15
 """Share of a class in the pool beyond that among the labelled images; more moves what is learnt."""
 FEW_LABELS = 80
-"""Beside fewer labelled images every pool that was tried cost accuracy, that of the same catalogue too: what
-the network takes for labels is wrong too often (``survey-ml reproduce slijepcevic2022``; with other images by
+"""Beside fewer labelled images pools cost accuracy on the whole, that of the same catalogue too: what the
+network takes for labels is wrong too often (``survey-ml reproduce slijepcevic2022``; with other images by
 ``benchmarks/pools.py``)."""
 
 
@@ -108,8 +108,8 @@ def judge_pool(
     reasons = []
     if 0 < n_train < FEW_LABELS:
         reasons.append(
-            f"{n_train} labelled images to train on are few: beside less than {FEW_LABELS} every pool that "
-            "was tried cost accuracy"
+            f"{n_train} labelled images to train on are few: beside less than {FEW_LABELS} pools cost "
+            "accuracy where this was tried"
         )
     conditional = shift.conditional
     if conditional.level != "green":

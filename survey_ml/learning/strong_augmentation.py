@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from survey_ml.learning.observation import CLIP, smooth_images
+from survey_ml.learning.observation import CLIP, correlate_noise, smooth_images
 from survey_ml.learning.preparation import FWHM
 
 LEVELS = 255.0
@@ -148,8 +148,7 @@ def add_noise(images: Tensor, sigma: Tensor, generator: torch.Generator, *, beam
     """
     noise = torch.randn(images.shape, generator=generator).to(images.device, images.dtype)
     if beam_px > 0.0:
-        noise = smooth_images(noise, torch.full((len(noise),), beam_px, device=noise.device))
-        noise = noise / noise.std(dim=(1, 2, 3), keepdim=True)
+        noise = correlate_noise(noise, torch.full((len(noise),), beam_px, device=noise.device))
     noisy = images + _spread(sigma) * noise
     noisy = torch.where(noisy >= _spread(CLIP * sigma), noisy, 0.0)
     return noisy / noisy.amax((1, 2, 3), keepdim=True).clamp_min(1.0)
