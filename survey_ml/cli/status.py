@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from survey_ml.data.store import ReleaseStore
     from survey_ml.engine.lastrun import LastRun
 
+_MISSING = " is missing"
+"""How what is wrong with a file of the catalogue ends where there is none."""
+
 
 @click.command()
 @click.argument("release", metavar="RELEASE.yaml | OUT")
@@ -199,7 +202,7 @@ def _check_catalogue(
     sums, faults = read_checksums(store)
     if not verify:
         sizes = store.medium.measure(list(sums))
-        lost = [f"{path} is missing" for path, size in sizes.items() if size is None]
+        lost = [path + _MISSING for path, size in sizes.items() if size is None]
         return [{"field": "", "stage": "catalogue", "tile": "", "cause": cause} for cause in lost], 0, []
     damaged = [{"field": "", "stage": "catalogue", "tile": "", "cause": fault} for fault in faults]
     if faults and repair:
@@ -210,7 +213,7 @@ def _check_catalogue(
         found = store.medium.digest(path)
         n_verified += found == digest
         if found != digest:
-            cause = f"{path} {'is missing' if found is None else 'differs from what was written'}"
+            cause = path + (_MISSING if found is None else " differs from what was written")
             damaged.append({"field": "", "stage": "catalogue", "tile": "", "cause": cause})
             if repair:
                 store.medium.remove(path)
@@ -256,7 +259,9 @@ def _print(found: dict[str, Any], verify: bool) -> None:
             click.echo(f"{what}: {place}: {record['cause']}", err=True)
     if found["damaged"]:
         hint = "the next run makes them again"
-        if not found["repaired"]:
+        # The next run sees by itself that a file of the catalogue is gone.
+        lost = (r["stage"] == "catalogue" and r["cause"].endswith(_MISSING) for r in found["damaged"])
+        if not found["repaired"] and not all(lost):
             hint = "run the same command with --repair, then run the release again"
         click.echo(f"hint: {hint}", err=True)
     if found["quarantined"]:

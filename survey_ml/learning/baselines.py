@@ -33,7 +33,7 @@ class PlainNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = architecture
-        self.stem = Stem(architecture.side, architecture.reduce, architecture.mean, architecture.std)
+        self.stem = Stem(architecture)
         side, before = architecture.side // architecture.reduce, 1
         convolutions: list[nn.Module] = []
         for channels, size, pool in layers:

@@ -21,6 +21,7 @@ from survey_ml.learning.groups import Group, parse_group
 
 DEPTHS = (3, 3, 3, 2)
 """Convolutions at each scale."""
+LARGEST_STRETCH = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Architecture:
     turned : bool
         Outside of training features are means over the image and the same turned by 45 degrees, which the
         turns of a pixel grid do not reach; symmetric under C4 and D4 as before, and twice the work.
+    pooled : bool
+        The mean and the maximum over the image of every field of the coarsest scale, which sees a whole
+        source at once, are features as well. Without, that scale only says where to look.
+    stretch : float
+        Power that the brightness is raised to first; 0.5 brings out faint tails beside a bright core.
+        ``mean`` and ``std`` are of what comes out.
     """
 
     n_classes: int
@@ -65,14 +72,22 @@ class Architecture:
     std: float = 0.0350
     dropout: float = 0.2
     turned: bool = False
+    pooled: bool = False
+    stretch: float = 1.0
 
 
 class Stem(nn.Module):
-    """Cut or pad an image to the side that a network looks at, average blocks, and standardise."""
+    """Stretch an image, cut or pad it to the side that is looked at, average blocks, and standardise."""
 
-    def __init__(self, side: int, reduce: int, mean: float, std: float) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.side, self.reduce, self.mean, self.std = side, reduce, mean, std
+        if not 0.0 < architecture.stretch <= LARGEST_STRETCH:
+            raise ConfigError(
+                f"a stretch of {architecture.stretch:g} shows nothing of an image",
+                f"give a power above 0 and up to {LARGEST_STRETCH:g}; 1 changes nothing",
+            )
+        self.side, self.reduce, self.stretch = architecture.side, architecture.reduce, architecture.stretch
+        self.mean, self.std = architecture.mean, architecture.std
 
     def forward(self, x: Tensor) -> Tensor:
         """Prepare (n, 1, y, x) with brightness from 0 to 1; an odd difference is not symmetric."""
@@ -80,6 +95,8 @@ class Stem(nn.Module):
         if rows or columns:
             left, top = columns // 2, rows // 2
             x = functional.pad(x, (left, columns - left, top, rows - top))
+        if self.stretch != 1.0:
+            x = x.clamp_min(0.0) ** self.stretch
         if self.reduce > 1:
             x = functional.avg_pool2d(x, self.reduce)
         return (x - self.mean) / self.std
@@ -123,7 +140,7 @@ class AttentionNetwork(nn.Module):
                 f"use a side that {block} divides",
             )
         group = parse_group(architecture.group)
-        self.stem = Stem(architecture.side, architecture.reduce, architecture.mean, architecture.std)
+        self.stem = Stem(architecture)
         self.turned = self.turning = architecture.turned
         """Whether it is to look at the turned image as well, and whether it does now."""
         self.scales = nn.ModuleList()
@@ -138,12 +155,16 @@ class AttentionNetwork(nn.Module):
         self.gates = nn.ModuleList(AttentionGate(width, coarse, how) for width in fine)
         # The mean over a mostly empty sky differs little between images: in training it is standardised
         # over the batch, afterwards by fixed numbers, so that no image depends on another.
-        self.standards = nn.ModuleList(FeatureStandard(width) for width in fine)
+        widths = (*fine, 2 * coarse) if architecture.pooled else fine
+        self.standards = nn.ModuleList(FeatureStandard(width) for width in widths)
         self.dropout = nn.Dropout(architecture.dropout)
-        self.heads = Heads(tuple(fine), architecture.n_classes, Aggregation(architecture.aggregation))
+        self.heads = Heads(widths, architecture.n_classes, Aggregation(architecture.aggregation))
 
     def look(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return features, one (n, fields) a gate, and weights, one (n, 1, y, x) a gate, fine to coarse."""
+        """Return features, fine to coarse, and weights, one (n, 1, y, x) a gate.
+
+        Features are (n, fields) of each gate and, where they are pooled, (n, 2 fields) of the coarsest scale.
+        """
         features, weights = self._look_once(x)
         if self.turning and not self.training:
             others, _ = self._look_once(turn_images(x, self.architecture.side))
@@ -158,7 +179,10 @@ class AttentionNetwork(nn.Module):
             x = scale(self.pool(x) if number else x)
             seen.append(self.invariant(x))
         looks = [gate(fine, seen[3]) for gate, fine in zip(self.gates, seen[:3], strict=True)]
-        return [features for features, _ in looks], [weights for _, weights in looks]
+        features = [features for features, _ in looks]
+        if self.architecture.pooled:
+            features.append(torch.cat([seen[3].mean(dim=(2, 3)), seen[3].amax(dim=(2, 3))], dim=1))
+        return features, [weights for _, weights in looks]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Classify images.
@@ -173,7 +197,7 @@ class AttentionNetwork(nn.Module):
         logits : Tensor
             Shape (n, n_classes).
         features : Tensor
-            Shape (n, sum of the fields of three scales).
+            Shape (n, sum of the fields of three scales), and twice those of the fourth where it is pooled.
         attention : Tensor
             Shape (n, y, x) on the pixels of the first scale: the mean over the gates, each scaled to
             a largest value of one.

@@ -29,7 +29,7 @@ class TangNetwork(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.stem = Stem(architecture.side, architecture.reduce, architecture.mean, architecture.std)
+        self.stem = Stem(architecture)
         self.convolutions = nn.Sequential(
             nn.Conv2d(1, 6, 11, padding=1), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(6, 16, 5, stride=2, padding=1), FeatureStandard(16), nn.ReLU(), nn.MaxPool2d(3, 2),

@@ -236,6 +236,10 @@ def train_network(
         }
         if report is not None:
             report(state)
+    if not state.best:
+        raise SurveyMLError(
+            "the loss on validation images was never a number", "look for pixels in them that are none"
+        )
     network.load_state_dict(state.best)
     network.eval()
     return state

@@ -17,6 +17,7 @@ def test_status_finds_a_flipped_byte_and_repair_lets_it_be_made_again(call, rele
     good = part.read_bytes()
     part.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
     assert call("status", release).code == 0
+    assert "with --repair" in call("status", release, "--verify").err
     found = call("status", release, "--verify", "--json")
     assert found.code == 1
     assert "differs" in found.json["damaged"][0]["cause"]
@@ -76,6 +77,8 @@ def test_a_lost_catalogue_is_noticed_without_reading_and_put_together_again(call
         found = call("status", release, "--json")
         assert found.code == 1
         assert [entry["cause"] for entry in found.json["damaged"]] == [f"{lost} is missing"]
+        for more in ((), ("--verify",)):
+            assert "hint: the next run makes them again\n" in call("status", release, *more).err
         assert call("plan", release, "--json").json["catalogue"] is False
         assert call("plan", release).out.endswith("not whole, and would be put together again\n")
         assert call("run", release, "--quiet").code == 0

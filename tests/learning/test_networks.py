@@ -95,6 +95,39 @@ def test_while_it_is_trained_a_network_looks_once():
     assert torch.equal(one.train()(images)[0], other.train()(images)[0])
 
 
+@pytest.mark.parametrize("aggregation", Aggregation)
+def test_the_coarsest_scale_is_seen_as_well_where_it_is_pooled(aggregation):
+    settings = {"group": "D4", "aggregation": aggregation}
+    network, images = make_network(pooled=True, **settings), draw_images()
+    assert measure_change(network, images) < 1e-5
+    features, fewer = network(images)[1], make_network(**settings)(images)[1]
+    assert features.shape == (4, 10 + 2 * 6) and fewer.shape == (4, 10)
+    seen = []
+    network.invariant.register_forward_hook(lambda module, given, made: seen.append(made))
+    network.look(images)
+    means, largest = seen[3].mean((2, 3)), seen[3].amax((2, 3))
+    standard = network.standards[3]
+    assert torch.allclose(features[:, 10:], standard(torch.cat([means, largest], 1)), atol=1e-6)
+    network.train()(images)[0].square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().any() for p in network.scales[3].parameters())
+
+
+def test_a_stretch_is_that_of_the_brightness():
+    images = draw_images()
+    stretched, plain = make_network(stretch=0.5), make_network()
+    with torch.inference_mode():
+        assert torch.allclose(stretched(images)[0], plain(images.sqrt())[0], atol=1e-6)
+        assert not torch.allclose(stretched(images)[0], plain(images)[0], atol=1e-3)
+        # A little below zero, as resampling leaves it, is empty sky.
+        assert torch.isfinite(stretched(images - 0.01)[0]).all()
+
+
+@pytest.mark.parametrize("stretch", [0.0, -1.0, 11.0, math.nan, math.inf])
+def test_a_stretch_that_shows_nothing_is_refused(stretch):
+    with pytest.raises(ConfigError, match="shows nothing"):
+        make_network(stretch=stretch)
+
+
 def test_a_plain_network_sees_turns():
     assert measure_change(make_network(), draw_images()) > 1e-4
 

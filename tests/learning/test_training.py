@@ -97,6 +97,14 @@ def test_a_loss_that_is_no_number_ends_the_training():
         train_network(make_network(), (images, labels), Recipe(epochs=1, batch_size=8))
 
 
+def test_a_validation_loss_that_is_no_number_is_said():
+    images, labels = draw_sources(8, 1)
+    with pytest.raises(SurveyMLError, match="never a number"):
+        train_network(
+            make_network(), (images, labels), Recipe(epochs=2), validation=(images * np.nan, labels)
+        )
+
+
 def test_a_class_without_images_weighs_nothing():
     images, _ = draw_sources(8, 1)
     state = train_network(make_network(), (images, np.zeros(8, np.int64)), Recipe(epochs=1, balance=True))

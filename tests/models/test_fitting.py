@@ -144,6 +144,7 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"recipe": {"observation": {"share": 3}}}, "share is 3"),
         ({"group": "E2"}, "no group"),
         ({"architecture": {"side": 50}}, "halved"),
+        ({"architecture": {"stretch": 0}}, "stretch"),
     ],
 )
 def test_wrong_settings_are_said_before_anything_is_trained(settings, message, tmp_path):

@@ -123,6 +123,7 @@ def test_arrays_that_are_not_those_of_the_card_are_refused(path, change, said):
         ({"size": 4}, "middle pixel"),
         ({"reduce": 0}, "reduce"),
         ({"std": 0.0}, "std"),
+        ({"stretch": 0.0}, "stretch"),
         ({"normalisation": "magic"}, "magic"),
         ({"aggregation": "deep"}, "missing"),
         ({"nonsense": 1}, "unknown key nonsense"),
