@@ -264,10 +264,12 @@ def pack(
     if card.is_bayesian:
         own += [metric for what, data in tests.items() for metric in judge_posterior(path, data, what)]
     training = card.training.model_copy(update={"seeds": tuple(range(seeds))})
+    # What is said of a model may be said anew without another training.
+    said = {key: getattr(fitting, key) for key in ("version", "licence", "intended_use", "limits")}
     kept = tuple(metric for metric in card.metrics if metric.data == "validation")
     save_model(
         path, arrays,
-        card.model_copy(update={"training": training, "metrics": (*kept, *own, *found)}),
+        card.model_copy(update={"training": training, "metrics": (*kept, *own, *found), **said}),
     )  # fmt: skip
 
 

@@ -160,4 +160,5 @@ def _show(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
-    return str(value)
+    # A line break in the name of a file would part its row.
+    return show_controls(str(value)).replace("\n", "\\x0a").replace("\t", "\\x09")

@@ -105,8 +105,9 @@ def morphology(
         from survey_ml.cli.train_pool import open_pool
         from survey_ml.data.labelled.reading import read_labelled
         from survey_ml.errors import ConfigError
-        from survey_ml.models.fitting import check_fixmatch, fit_model
+        from survey_ml.models.fitting import fit_model
         from survey_ml.models.format import read_model
+        from survey_ml.models.settings import check_fixmatch
         from survey_ml.models.summarising import choose_held_out, summarise_images
 
         given = {"model": model, "name": name, "seed": seed}

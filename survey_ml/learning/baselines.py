@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from survey_ml.errors import ConfigError
 from survey_ml.learning.networks import Architecture, Stem
 
 
@@ -21,6 +22,11 @@ class PlainNetwork(nn.Module):
         Of the hidden fully connected layers.
     normalised : bool
         Whether channels are normalised after each convolution.
+
+    Raises
+    ------
+    ConfigError
+        When the side is too small for the poolings.
     """
 
     def __init__(
@@ -44,6 +50,11 @@ class PlainNetwork(nn.Module):
             if pool > 1:
                 convolutions.append(nn.MaxPool2d(pool))
             side, before = side // pool, channels
+        if side < 1:
+            raise ConfigError(
+                f"images of {architecture.side} px in blocks of {architecture.reduce} are too small for the "
+                "poolings of this network", "use a larger side",
+            )  # fmt: skip
         self.convolutions = nn.Sequential(*convolutions)
         dense: list[nn.Module] = []
         width = before * side * side

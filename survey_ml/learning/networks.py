@@ -21,7 +21,8 @@ from survey_ml.learning.groups import Group, parse_group
 
 DEPTHS = (3, 3, 3, 2)
 """Convolutions at each scale."""
-LARGEST_STRETCH = 10.0
+LEAST_STRETCH, LARGEST_STRETCH = 0.05, 10.0
+"""Powers beyond which an image is nearly the same everywhere that is lit, or but one pixel."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ class Stem(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        if not 0.0 < architecture.stretch <= LARGEST_STRETCH:
+        if not LEAST_STRETCH <= architecture.stretch <= LARGEST_STRETCH:
             raise ConfigError(
                 f"a stretch of {architecture.stretch:g} shows nothing of an image",
-                f"give a power above 0 and up to {LARGEST_STRETCH:g}; 1 changes nothing",
+                f"give a power from {LEAST_STRETCH:g} to {LARGEST_STRETCH:g}; 1 changes nothing",
             )
         self.side, self.reduce, self.stretch = architecture.side, architecture.reduce, architecture.stretch
         self.mean, self.std = architecture.mean, architecture.std
@@ -134,6 +135,11 @@ class AttentionNetwork(nn.Module):
         super().__init__()
         self.architecture = architecture
         block = 8 * architecture.reduce
+        if architecture.side < 2 * block:
+            raise ConfigError(
+                f"{architecture.side} px leave nothing to see at the fourth scale",
+                f"use a side of at least {2 * block}",
+            )
         if architecture.side % block:
             raise ConfigError(
                 f"{architecture.side} px cannot be halved three times after blocks of {architecture.reduce}",

@@ -23,6 +23,8 @@ COARSE_PIXEL = 2.0
 """Pixels so many times those of the training cannot show what it showed."""
 COARSE_BEAM = 1.5
 """The same of beams."""
+MOST_RATIO = 1e6
+"""Of the pixels of a model and of an image: what a header says beyond it is wrong, and must cost nothing."""
 FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
@@ -120,15 +122,19 @@ def match_scale(
     (y, x) ndarray of float32
         At most twice the model's side a side; NaN where there is no data.
     """
-    ratio = preprocessing.pixel_arcsec / pixel_arcsec  # old pixels a new one
+    # Old pixels a new one.
+    ratio = min(max(preprocessing.pixel_arcsec / pixel_arcsec, 1.0 / MOST_RATIO), MOST_RATIO)
     if not math.isnan(beam_arcsec):
-        wanted = (preprocessing.beam_arcsec**2 - beam_arcsec**2) / (FWHM * pixel_arcsec) ** 2
+        wanted = (preprocessing.beam_arcsec**2 - beam_arcsec**2) / (
+            FWHM * preprocessing.pixel_arcsec / ratio
+        ) ** 2
     else:
         wanted = 0.25 * (ratio**2 - 1.0)
     has_data = np.isfinite(image)
     filled = np.where(has_data, image, 0.0).astype(np.float64)
     if wanted > 0.0:
-        sigma = float(np.sqrt(wanted))
+        # Wider than the image leaves its mean, however wide.
+        sigma = min(float(np.sqrt(wanted)), float(max(image.shape)))
         weight = ndimage.gaussian_filter(has_data.astype(np.float64), sigma, mode="nearest")
         filled = ndimage.gaussian_filter(filled, sigma, mode="nearest") / np.maximum(weight, 1e-6)
         filled = np.where(has_data, filled, 0.0)

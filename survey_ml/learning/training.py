@@ -60,6 +60,11 @@ class Recipe:
         Compute in bfloat16 on a GPU. Most CPUs can only imitate that, ten times slower.
     observation : Observation
         Other surveys that a share of the training images are made to look like.
+
+    Raises
+    ------
+    ConfigError
+        When a number makes no sense.
     """
 
     epochs: int = 60
@@ -75,6 +80,23 @@ class Recipe:
     seed: int = 0
     mixed: bool = True
     observation: Observation = UNCHANGED
+
+    def __post_init__(self) -> None:
+        low, high = self.scales
+        ranges = {
+            "epochs": (self.epochs >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 2, "at least 2"),
+            "learning_rate": (0.0 < self.learning_rate < math.inf, "above 0"),
+            "weight_decay": (0.0 <= self.weight_decay < math.inf, "0 or more"),
+            "smoothing": (0.0 <= self.smoothing < 1.0, "from 0 up to 1, without 1"),
+            "average": (0.0 <= self.average < 1.0, "from 0 up to 1, without 1"),
+            "patience": (self.patience >= 0, "0 or more"),
+            "scales": (0.0 < low <= high < math.inf, "two numbers above 0, the smaller first"),
+            "shift": (0.0 <= self.shift < math.inf, "0 or more pixels"),
+        }
+        for key, (possible, wanted) in ranges.items():
+            if not possible:
+                raise ConfigError(f"{key} of a training is {getattr(self, key)}", f"give {wanted}")
 
 
 @dataclass

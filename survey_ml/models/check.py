@@ -175,7 +175,7 @@ def _check_runtimes(model: ModelFile, classifier: Classifier, images: NDArray[np
         theirs = load_classifier(model.path, runtime=name).predict(images).probabilities
         largest = max(largest, _find_largest(mine, theirs))
     both = f"{classifier.runtime} and {', '.join(others)}"
-    detail = f"{both} on {len(images)} images: probabilities differ by {largest:.1g} at most"
+    detail = f"{both} on {len(images)} images: probabilities differ by {largest:.2g} at most"
     return Check("runtimes", largest <= MOST_RUNTIME, largest, detail)
 
 

@@ -29,12 +29,13 @@ from survey_ml.learning.scores import (
     measure_macro_f1,
 )
 from survey_ml.learning.splits import split_by_sky
-from survey_ml.models.card import PLAIN, Card, Metric, Training
+from survey_ml.models.card import Card, Metric, Training
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.format import save_model
 from survey_ml.models.kinds import ForestArchitecture, make_network
 from survey_ml.models.posterior_fitting import Trained
 from survey_ml.models.semi_supervised import Pool, parse_fixmatch
+from survey_ml.models.settings import check_fixmatch, make_card, parse_recipe
 from survey_ml.models.weight_fitting import (
     PosteriorFitting,
     calibrate_posterior,
@@ -83,6 +84,8 @@ class Fitting(BaseModel):
     temperature; 0 trains on all for the full number of epochs."""
     seed: int = Field(0, ge=0)
     """Of everything random."""
+    version: str = Field("1", min_length=1, max_length=32)
+    """Of the model: another one wherever its weights are others, so that catalogues can be told apart."""
     licence: str = ""
     """Terms of the weights and of the images."""
     intended_use: str = ""
@@ -265,16 +268,6 @@ def judge_model(classifier: Classifier, data: LabelledImages, what: str) -> list
     return [*metrics, Metric(quantity="wrong", value=wrong, n=n, data=what)]
 
 
-def make_recipe(fitting: Fitting) -> Recipe:
-    """Return how a network is trained; TypeError for a setting that there is not."""
-    from survey_ml.learning.observation import Observation
-    from survey_ml.learning.training import Recipe
-
-    given = dict(fitting.recipe)
-    observation = given.pop("observation", {})
-    return Recipe(seed=fitting.seed, observation=Observation(**observation), **given)
-
-
 def _fit(
     train: LabelledImages,
     valid: LabelledImages,
@@ -287,6 +280,7 @@ def _fit(
 ) -> tuple[Card, Any, list[dict[str, float]]]:
     about = {
         "name": fitting.name,
+        "version": fitting.version,
         "classes": tuple(train.classes),
         "preprocessing": Preprocessing(subtract_clip=train.subtracted),
         "licence": fitting.licence,
@@ -299,21 +293,6 @@ def _fit(
             raise ConfigError("a forest has no posterior over weights", "leave posterior out")
         return *_fit_forest(train, fitting, about), []
     return _fit_network(train, valid, pool, fitting, folder, device, progress, trainer, about)
-
-
-def check_fixmatch(fitting: Fitting, unlabelled: bool) -> None:
-    """Refuse settings that mean nothing with, or without, unlabelled images."""
-    if not unlabelled and fitting.fixmatch is not None:
-        raise ConfigError("settings of fixmatch, and no unlabelled images", "give some: --semi-supervised")
-    if not unlabelled:
-        return
-    if fitting.model == "forest":
-        raise ConfigError("a forest cannot learn from unlabelled images", "choose a network: --model cnn")
-    if fitting.posterior is not None:
-        raise ConfigError("no posterior is fitted with unlabelled images", "leave posterior out")
-    if fitting.recipe:
-        raise ConfigError("the settings of recipe mean nothing with a pool", "give them under fixmatch")
-    parse_fixmatch(fitting.fixmatch or {}, fitting.seed)
 
 
 def _fit_forest(train: LabelledImages, fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Forest]:
@@ -341,23 +320,9 @@ def _fit_network(
     trainer: Trainer | None,
     about: dict[str, Any],
 ) -> tuple[Card, Any, list[dict[str, float]]]:
-    from survey_ml.learning.networks import Architecture
-
-    group = fitting.group if fitting.model == "equivariant" else "C1"
-    settings = {"n_classes": len(train.classes), "group": group, **fitting.architecture}
-    try:
-        architecture = Architecture(**settings)
-        recipe = make_recipe(fitting)
-    except TypeError as error:
-        raise ConfigError(f"a setting of the training is unknown: {error}", "see docs/models.md") from None
+    recipe = parse_recipe(fitting)
+    card, architecture = make_card(fitting, about)
     posterior = fitting.posterior
-    card = Card(
-        **about,
-        kind=fitting.model if fitting.model in PLAIN else "attention",
-        architecture=json.loads(json.dumps(asdict(architecture))),
-        posterior=posterior.describe(architecture.dropout) if posterior is not None else None,
-        invariant_under=group if group in ("C4", "D4") else "",
-    )
     if posterior is not None:
         posterior.check(card, valid.labels)
     members = posterior.members if posterior is not None and posterior.method == "deep-ensemble" else 1
@@ -445,7 +410,7 @@ def _train(
 
 def _identify(fitting: Fitting, train: LabelledImages, valid: LabelledImages, pool: Pool | None) -> str:
     """Return digits that change with anything that a training goes on from."""
-    said = fitting.model_dump_json(exclude={"licence", "intended_use", "limits"})
+    said = fitting.model_dump_json(exclude={"version", "licence", "intended_use", "limits"})
     digest = hashlib.sha256(said.encode())
     for data in (train, valid):
         digest.update(np.ascontiguousarray(data.images).tobytes() + data.labels.tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.explain import suggest
 from survey_ml.models.calibration import list_held_out
-from survey_ml.models.card import Card
+from survey_ml.models.card import PLAIN, Card
 from survey_ml.models.posterior import Shapes, list_weights
 
 if TYPE_CHECKING:
@@ -78,9 +79,16 @@ def parse_architecture(card: Card) -> Architecture:
     }
     for key, (value, most) in sizes.items():
         if not 1 <= value <= most:
-            raise InputError(f"the card's architecture.{key} is {value}", f"1 to {most} are possible")
-    if min(found.fields) < 1 or not found.std > 0.0 or not 0.0 <= found.dropout < 1.0:
-        raise InputError("the card's architecture has a value out of range", "fields, std, dropout")
+            raise InputError(f"architecture.{key} is {value}", f"1 to {most} are possible")
+    ranges = {
+        "fields": (min(found.fields) >= 1, "each at least 1"),
+        "mean": (math.isfinite(found.mean), "any number"),
+        "std": (0.0 < found.std < math.inf, "above 0"),
+        "dropout": (0.0 <= found.dropout < 1.0, "from 0 up to 1, without 1"),
+    }
+    for key, (possible, wanted) in ranges.items():
+        if not possible:
+            raise InputError(f"architecture.{key} is {getattr(found, key)}", f"possible: {wanted}")
     return found
 
 
@@ -102,7 +110,7 @@ def parse_forest(card: Card) -> ForestArchitecture:
                 "it was made by another version of survey_ml",
             )
     if len(set(found.measurements)) < len(found.measurements) or not found.measurements:
-        raise InputError("the card's architecture.measurements are none, or some twice", "train it again")
+        raise InputError("architecture.measurements are none, or some twice", "train it again")
     return found
 
 
@@ -117,12 +125,12 @@ def parse_head(card: Card) -> HeadArchitecture:
     found: HeadArchitecture = _parse(HeadArchitecture, card)
     if not 1 <= found.width <= LARGEST_WIDTH or found.n_classes * (found.width + 1) > LARGEST_HEAD:
         raise InputError(
-            f"the card's architecture.width is {found.width}, for {found.n_classes} classes",
+            f"architecture.width is {found.width}, for {found.n_classes} classes",
             f"widths to {LARGEST_WIDTH} and {LARGEST_HEAD} weights are possible",
         )
     assert card.calibration is not None
     if card.calibration.width != found.width:
-        raise InputError("the card's architecture and calibration are of two widths", "fit it again")
+        raise InputError("architecture and calibration are of two widths", "fit it again")
     return found
 
 
@@ -142,7 +150,7 @@ def build_network(card: Card) -> AttentionNetwork | PlainNetwork | TangNetwork:
             return make_network(card.kind, architecture)
     except (ConfigError, ValueError) as error:
         message = error.message if isinstance(error, ConfigError) else str(error)
-        raise InputError(f"the card's architecture is not possible: {message}", "train it again") from None
+        raise InputError(f"the architecture is not possible: {message}", "train it again") from None
 
 
 def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork | TangNetwork:
@@ -157,10 +165,16 @@ def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | Pl
     from survey_ml.learning.networks import AttentionNetwork
     from survey_ml.learning.tang import TangNetwork
 
+    if kind not in PLAIN:
+        return AttentionNetwork(architecture)
+    for key in ("pooled", "turned"):
+        if getattr(architecture, key):
+            raise ConfigError(
+                f"the network {kind} has no attention gates: {key} means nothing", "leave it out"
+            )
     if kind == "tang":
         return TangNetwork(architecture)
-    plain = {"cnn": make_tang, "lenet": make_lenet}
-    return plain[kind](architecture) if kind in plain else AttentionNetwork(architecture)
+    return {"cnn": make_tang, "lenet": make_lenet}[kind](architecture)
 
 
 def list_arrays(card: Card) -> Shapes:
@@ -221,7 +235,7 @@ def _parse(kind: type[Any], card: Card) -> Any:
     for key in card.architecture:
         if key not in known:
             raise InputError(
-                f"unknown key {key} in the card's architecture{suggest(key, known)}",
+                f"unknown key {key} in the architecture{suggest(key, known)}",
                 f"known: {', '.join(known)}; the model may be of a newer survey_ml",
             )
     try:
@@ -229,9 +243,7 @@ def _parse(kind: type[Any], card: Card) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"the card's architecture.{key} is wrong: {first['msg']}", "train it again"
-        ) from None
+        raise InputError(f"architecture.{key} is wrong: {first['msg']}", "train it again") from None
     if found.n_classes != len(card.classes):
         raise InputError(
             f"the card has {len(card.classes)} classes, its architecture {found.n_classes}", "train it again"

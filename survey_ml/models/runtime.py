@@ -89,8 +89,9 @@ class TorchRuntime:
 
         if threads is not None:
             torch.set_num_threads(threads)
-        # The checker knows no such argument of `Module.to`.
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Channels last is faster by a tenth over groups, but torch sums their squares in one pass there:
+        # probabilities were off by up to 1.2e-4, and by 2e-6 without.
+        self._network = network
 
     def run(self, images: NDArray[np.float32]) -> Arrays:
         """Run the network batch by batch."""

@@ -141,6 +141,20 @@ def test_pixels_are_matched_only_where_the_header_tells_them(call, network, tmp_
     assert abs(known - own) < abs(unknown - own)
 
 
+def test_a_name_cannot_part_a_row_or_steer_a_terminal(call, model, tmp_path):
+    np.save(tmp_path / "one\nline\x1b[31mred.npy", BYTES[:2])
+    shown = call("classify", tmp_path, "--model", model)
+    assert shown.code == 0
+    assert shown.out.count("one\\x0aline\\x1b[31mred.npy") == 2 and "\x1b" not in shown.out
+
+
+def test_pixels_that_cannot_be_set_no_other_image_aside(call, model, tmp_path):
+    write_fits(tmp_path / "tiny.fits", IMAGES[0], pixel_arcsec=4e-12)
+    np.save(tmp_path / "whole.npy", BYTES[:2])
+    found = call("classify", tmp_path, "--model", model, "--json")
+    assert found.code == 0 and len(found.json["rows"]) == 3
+
+
 def test_a_bad_file_is_named_and_the_rest_is_classified(call, model, tmp_path):
     np.save(tmp_path / "good.npy", BYTES[:2])
     (tmp_path / "bad.png").write_text("no image")

@@ -105,6 +105,15 @@ def test_a_cutout_with_huge_pixels_stays_small():
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("pixel", [1e-300, 1e-12, 4e-6, 1e-3, 1e100, 1e300])
+@pytest.mark.parametrize("beam", [np.nan, 5.4])
+def test_pixels_that_cannot_be_cost_nothing(pixel, beam):
+    image = np.random.default_rng(0).normal(size=(150, 120))
+    made = match_scale(image, WANTED, pixel, beam)
+    assert max(made.shape) <= 128 and np.isfinite(made).all()
+    assert prepare_image(image, WANTED, pixel_arcsec=pixel, beam_arcsec=beam).image.shape == (64, 64)
+
+
 def test_first_images_become_those_of_mirabest():
     """The published 8-bit images were made from the same pixels."""
     archive = DATA / "radio_galaxies" / "MiraBest_full_batches.tar.gz"

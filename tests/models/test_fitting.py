@@ -145,11 +145,35 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"group": "E2"}, "no group"),
         ({"architecture": {"side": 50}}, "halved"),
         ({"architecture": {"stretch": 0}}, "stretch"),
+        ({"architecture": {"stretch": "nan"}}, "stretch of nan"),
+        ({"architecture": {"stretch": None}}, "architecture.stretch is wrong"),
+        ({"architecture": {"pooled": "maybe"}}, "architecture.pooled is wrong"),
+        ({"architecture": {"fields": [2, 2, 2]}}, "architecture.fields.3 is wrong"),
+        ({"architecture": {"fields": [0, 2, 2, 2]}}, "architecture.fields is"),
+        ({"architecture": {"mean": "inf"}}, "architecture.mean is inf"),
+        ({"architecture": {"std": -0.1}}, "architecture.std is -0.1"),
+        ({"architecture": {"dropout": 1.0}}, "architecture.dropout is 1.0"),
+        ({"architecture": {"reduce": 0}}, "architecture.reduce is 0"),
+        ({"architecture": {"side": 8, "reduce": 1}}, "at least 16"),
+        ({"architecture": {"normalisation": "foo"}}, "foo"),
+        ({"architecture": {"n_classes": 3}}, "2 classes"),
+        ({"architecture": {"group": "C1"}}, "architecture.group is C1"),
+        ({"model": "cnn", "architecture": {"side": 32, "reduce": 2}}, "too small"),
+        ({"model": "lenet", "architecture": {"side": 144, "turned": True}}, "turned means nothing"),
+        ({"model": "tang", "architecture": {"side": 150, "pooled": True}}, "pooled means nothing"),
+        ({"recipe": {"epochs": "two"}}, "recipe.epochs is wrong"),
+        ({"recipe": {"epochs": 0}}, "epochs of a training is 0"),
+        ({"recipe": {"batch_size": 0}}, "batch_size"),
+        ({"recipe": {"learning_rate": float("nan")}}, "learning_rate"),
+        ({"recipe": {"scales": [1]}}, "recipe.scales.1 is wrong"),
+        ({"recipe": {"scales": [1.1, 0.9]}}, "smaller first"),
+        ({"recipe": {"observation": 3}}, "recipe.observation is wrong"),
     ],
 )
 def test_wrong_settings_are_said_before_anything_is_trained(settings, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         fit_model(draw_sources(20, 1), make_fitting(**settings), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_trains_on_a_folder_and_names_what_is_wrong(tmp_path, capsys):

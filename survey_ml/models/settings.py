@@ -1,0 +1,105 @@
+"""What the file of ``--config`` says of a training, looked through before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from survey_ml.errors import ConfigError, InputError
+from survey_ml.explain import suggest
+from survey_ml.models.card import PLAIN, Card
+from survey_ml.models.kinds import build_network, parse_architecture
+from survey_ml.models.semi_supervised import parse_fixmatch
+
+if TYPE_CHECKING:
+    from survey_ml.learning.networks import Architecture
+    from survey_ml.learning.training import Recipe
+    from survey_ml.models.fitting import Fitting
+
+
+def parse_recipe(fitting: Fitting) -> Recipe:
+    """Return how a network is trained.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is unknown or makes no sense.
+    """
+    from survey_ml.learning.observation import Observation
+    from survey_ml.learning.training import Recipe
+
+    for name, kind, settings in (
+        ("recipe", Recipe, fitting.recipe),
+        ("recipe.observation", Observation, fitting.recipe.get("observation", {})),
+    ):
+        known = [item.name for item in fields(kind) if item.name != "seed"]
+        for key in settings if isinstance(settings, dict) else ():
+            if key not in known:
+                raise ConfigError(
+                    f"unknown key {key} in {name}{suggest(key, known)}", f"known: {', '.join(known)}"
+                )
+    try:
+        return TypeAdapter(Recipe).validate_python({**fitting.recipe, "seed": fitting.seed})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"recipe.{key} is wrong: {first['msg']}", "see docs/models.md") from None
+
+
+def check_fixmatch(fitting: Fitting, unlabelled: bool) -> None:
+    """Refuse settings that mean nothing with, or without, unlabelled images."""
+    if not unlabelled and fitting.fixmatch is not None:
+        raise ConfigError("settings of fixmatch, and no unlabelled images", "give some: --semi-supervised")
+    if not unlabelled:
+        return
+    if fitting.model == "forest":
+        raise ConfigError("a forest cannot learn from unlabelled images", "choose a network: --model cnn")
+    if fitting.posterior is not None:
+        raise ConfigError("no posterior is fitted with unlabelled images", "leave posterior out")
+    if fitting.recipe:
+        raise ConfigError("the settings of recipe mean nothing with a pool", "give them under fixmatch")
+    parse_fixmatch(fitting.fixmatch or {}, fitting.seed)
+
+
+def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architecture]:
+    """Return the card and the architecture of a network, once they are known to be possible.
+
+    Parameters
+    ----------
+    fitting : Fitting
+    about : dict
+        What the card says beside: name, classes, preprocessing, licence, use, limits.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is unknown, or no network can be built with it.
+    """
+    group = fitting.group if fitting.model == "equivariant" else "C1"
+    if fitting.architecture.get("group", group) != group:
+        raise ConfigError(
+            f"architecture.group is {fitting.architecture['group']}, the group of the network {group}",
+            "say it once: `model: equivariant` and `group:` beside it",
+        )
+    given = {"n_classes": len(about["classes"]), "group": group, **fitting.architecture}
+    card = Card(
+        **about,
+        kind=fitting.model if fitting.model in PLAIN else "attention",
+        architecture=given,
+        invariant_under=group if group in ("C4", "D4") else "",
+    )
+    try:
+        architecture = parse_architecture(card)
+        build_network(card)
+    except InputError as error:
+        raise ConfigError(error.message, "see docs/models.md") from None
+    posterior = fitting.posterior
+    return card.model_copy(
+        update={
+            "architecture": json.loads(json.dumps(asdict(architecture))),
+            "posterior": None if posterior is None else posterior.describe(architecture.dropout),
+        }
+    ), architecture
