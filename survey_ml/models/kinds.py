@@ -142,15 +142,28 @@ def build_network(card: Card) -> AttentionNetwork | PlainNetwork | TangNetwork:
     InputError
         When the architecture is not possible.
     """
-    import torch
-
     architecture = parse_architecture(card)
     try:
+        return sketch_network(card.kind, architecture)
+    except ConfigError as error:
+        raise InputError(f"the architecture is not possible: {error.message}", "train it again") from None
+
+
+def sketch_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork | TangNetwork:
+    """Return a network of a kind of model without memory for its weights.
+
+    Raises
+    ------
+    ConfigError
+        When the architecture is not possible.
+    """
+    import torch
+
+    try:
         with torch.device("meta"):
-            return make_network(card.kind, architecture)
-    except (ConfigError, ValueError) as error:
-        message = error.message if isinstance(error, ConfigError) else str(error)
-        raise InputError(f"the architecture is not possible: {message}", "train it again") from None
+            return make_network(kind, architecture)
+    except ValueError as error:  # of a choice that there is not
+        raise ConfigError(str(error), "see docs/models.md") from None
 
 
 def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork | TangNetwork:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from survey_ml.errors import ConfigError, InputError
 from survey_ml.explain import suggest
 from survey_ml.models.card import PLAIN, Card
-from survey_ml.models.kinds import build_network, parse_architecture
+from survey_ml.models.kinds import parse_architecture, sketch_network
 from survey_ml.models.semi_supervised import parse_fixmatch
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architectu
     )
     try:
         architecture = parse_architecture(card)
-        build_network(card)
     except InputError as error:
         raise ConfigError(error.message, "see docs/models.md") from None
+    sketch_network(card.kind, architecture)
     posterior = fitting.posterior
     return card.model_copy(
         update={

@@ -154,7 +154,7 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"architecture": {"std": -0.1}}, "architecture.std is -0.1"),
         ({"architecture": {"dropout": 1.0}}, "architecture.dropout is 1.0"),
         ({"architecture": {"reduce": 0}}, "architecture.reduce is 0"),
-        ({"architecture": {"side": 8, "reduce": 1}}, "at least 16"),
+        ({"architecture": {"side": 8, "reduce": 1}}, r"fourth scale\n.*at least 16"),
         ({"architecture": {"normalisation": "foo"}}, "foo"),
         ({"architecture": {"n_classes": 3}}, "2 classes"),
         ({"architecture": {"group": "C1"}}, "architecture.group is C1"),
