@@ -68,9 +68,15 @@ def parse_architecture(card: Card) -> Architecture:
     InputError
         When a key is unknown, missing or out of range.
     """
+    from survey_ml.learning.attention import Aggregation, Normalisation
     from survey_ml.learning.networks import Architecture
 
     found = _parse(Architecture, card)
+    for key, choices in (("normalisation", Normalisation), ("aggregation", Aggregation)):
+        if getattr(found, key) not in (known := [str(one) for one in choices]):
+            raise InputError(
+                f"architecture.{key} is {getattr(found, key)}, none of {', '.join(known)}", "train it again"
+            )
     sizes = {
         "fields": (max(found.fields), MOST_FIELDS),
         "size": (found.size, LARGEST_FILTER),

@@ -155,7 +155,7 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"architecture": {"dropout": 1.0}}, "architecture.dropout is 1.0"),
         ({"architecture": {"reduce": 0}}, "architecture.reduce is 0"),
         ({"architecture": {"side": 8, "reduce": 1}}, r"fourth scale\n.*at least 16"),
-        ({"architecture": {"normalisation": "foo"}}, "foo"),
+        ({"architecture": {"normalisation": "foo"}}, "foo, none of range, standard, sigmoid, softmax"),
         ({"architecture": {"n_classes": 3}}, "2 classes"),
         ({"architecture": {"group": "C1"}}, "architecture.group is C1"),
         ({"model": "cnn", "architecture": {"side": 32, "reduce": 2}}, "too small"),
