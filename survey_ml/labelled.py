@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,13 @@ class LabelledImages:
             self.subtracted,
             self.pixel_arcsec,
         )
+
+    def order_classes(self, classes: Sequence[str]) -> LabelledImages:
+        """Return the same images with their classes in another order; ValueError when they are others."""
+        if sorted(classes) != sorted(self.classes):
+            raise ValueError(f"{', '.join(self.classes)} cannot be laid in the order {', '.join(classes)}")
+        places = np.array([list(classes).index(name) for name in self.classes], np.int64)
+        return replace(self, labels=places[self.labels], classes=tuple(classes))
 
     def counts(self) -> dict[str, int]:
         """Return the number of images of every class, also of those without any."""

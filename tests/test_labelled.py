@@ -33,6 +33,16 @@ def test_rows_are_taken_whole(chosen):
         assert np.array_equal(getattr(part, name), getattr(data, name)[rows])
 
 
+def test_classes_are_laid_in_another_order():
+    data = make()
+    moved = data.order_classes(("bent", "FRII", "FRI"))
+    assert [moved.classes[k] for k in moved.labels] == [data.classes[k] for k in data.labels]
+    assert moved.counts() == {"bent": 0, "FRII": 2, "FRI": 2}
+    for other in (("FRI", "FRII"), ("FRI", "FRII", "compact"), ("FRI", "FRI", "bent")):
+        with pytest.raises(ValueError, match="cannot be laid"):
+            data.order_classes(other)
+
+
 def test_counts_name_every_class():
     assert make().counts() == {"FRI": 2, "FRII": 2, "bent": 0}
     assert make().take([]).counts() == {"FRI": 0, "FRII": 0, "bent": 0}

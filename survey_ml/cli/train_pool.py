@@ -111,7 +111,7 @@ def _find_judge(model: str | None, classes: tuple[str, ...]) -> Classifier | Non
     from survey_ml.models.spec import DEFAULT
 
     classifier = load_classifier(find_model(DEFAULT if model is None else model).path)
-    if classifier.classes == classes:
+    if sorted(classifier.classes) == sorted(classes):
         return classifier
     if model is not None:
         raise ConfigError(

@@ -66,12 +66,15 @@ def judge_images(
     InputError
         When there are too few images to compare.
     """
-    if labelled.classes != classifier.classes:
+    try:
+        # A table of labels names its classes by the alphabet, whatever the model's order.
+        labelled = labelled.order_classes(classifier.classes)
+    except ValueError:
         raise ConfigError(
             f"the labelled images are of {', '.join(labelled.classes)}, the model of "
             f"{', '.join(classifier.classes)}",
             "name a model of these classes with --model",
-        )
+        ) from None
     held = np.isin(labelled.split, ("valid", "test"))
     chosen = labelled.take(held) if held.sum() >= 2 * LEAST_SOURCES else labelled
     images = prepare_images(chosen, classifier.card.preprocessing.side)

@@ -215,6 +215,15 @@ def test_a_pool_of_another_beam_is_not_safe(call, model, tmp_path, sets):
     assert "beam" in answer.json["reasons"][0]
 
 
+def test_classes_may_be_named_in_another_order(call, tmp_path, sets):
+    model = write_model(tmp_path / "trial.safetensors", classes=("FRII", "FRI"))
+    labels = np.where(np.arange(120) % 4, "FRI", "FRII")
+    write_labelled(tmp_path / "labelled.npz", BYTES[:120], labels, np.arange(120) * 0.1)
+    answer = call("shift", "pool", tmp_path / "labelled.npz", sets / "other.npy", "--model", model, "--json")
+    assert answer.code == 0, answer.err
+    assert set(answer.json) == {"safe", "reasons", "leaks"}
+
+
 def test_labels_of_other_classes_are_refused(call, model, tmp_path):
     labels = np.where(np.arange(160) % 2, "spiral", "elliptical")
     write_labelled(tmp_path / "labelled.npz", BYTES, labels, np.arange(160) * 0.1)
