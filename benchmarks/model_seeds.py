@@ -265,7 +265,8 @@ def pack(
         own += [metric for what, data in tests.items() for metric in judge_posterior(path, data, what)]
     training = card.training.model_copy(update={"seeds": tuple(range(seeds))})
     # What is said of a model may be said anew without another training.
-    said = {key: getattr(fitting, key) for key in ("version", "licence", "intended_use", "limits")}
+    words = {"version", "licence", "intended_use", "limits"} & fitting.model_fields_set
+    said = {key: getattr(fitting, key) for key in words}
     kept = tuple(metric for metric in card.metrics if metric.data == "validation")
     save_model(
         path, arrays,
