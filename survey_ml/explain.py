@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args, get_origin
+from dataclasses import fields
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from survey_ml.errors import ConfigError
 
+T = TypeVar("T")
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of a document."""
 
@@ -38,6 +40,44 @@ def dotted(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return where the first problem is, as ``fields.2``, and what it is."""
+    first = error.errors(include_url=False)[0]
+    return ".".join(map(str, first["loc"])), first["msg"]
+
+
+def parse_settings(kind: type[T], given: Mapping[str, Any], name: str, *, seed: int | None = None) -> T:
+    """Make a dataclass of settings that somebody wrote.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass. Its ``seed`` is no setting.
+    given : mapping
+        Setting to value.
+    name : str
+        Of the settings, for errors.
+    seed : int, optional
+        Of everything random, where the dataclass has one.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is unknown, of another type or out of range.
+    """
+    known = [item.name for item in fields(kind) if item.name != "seed"]  # type: ignore[arg-type]
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key: {name} has no setting {key}{suggest(key, known)}", f"known: {', '.join(known)}"
+            )
+    try:
+        return TypeAdapter(kind).validate_python({**given} if seed is None else {**given, "seed": seed})
+    except ValidationError as error:
+        key, problem = first_problem(error)
+        raise ConfigError(f"{key} of {name} is wrong: {problem}", "see docs/models.md") from None
 
 
 def explain(

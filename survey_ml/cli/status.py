@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from survey_ml.data.store import ReleaseStore
     from survey_ml.engine.lastrun import LastRun
 
-_MISSING = " is missing"
-"""How what is wrong with a file of the catalogue ends where there is none."""
-
 
 @click.command()
 @click.argument("release", metavar="RELEASE.yaml | OUT")
@@ -130,7 +127,7 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
             damaged.append({"field": unit.field, "stage": unit.stage, "tile": unit.tile, "cause": wrong})
             if repair:
                 remove_commit(store, unit)
-    faults, n_catalogue, unsummed = _check_catalogue(store, verify, repair)
+    lost, faults, n_catalogue, unsummed = _check_catalogue(store, verify, repair)
     damaged += faults
     if verify:
         damaged += _verify_metadata(store, repair)
@@ -157,9 +154,11 @@ def inspect_release(out: str, *, verify: bool = False, repair: bool = False) -> 
         "verified": verify,
         "files_verified": n_verified if verify else 0,
         "files_without_checksum": unsummed,
-        "damaged": damaged,
+        # The next run sees by itself that a file of the catalogue is gone.
+        "wants_repair": bool(damaged) and not repair,
+        "damaged": lost + damaged,
         "quarantined": quarantined,
-        "repaired": repair and bool(damaged),
+        "repaired": repair and bool(lost + damaged),
         "held_by": None if holder is None or repair or is_dead(holder) else asdict(holder),
         "last_run": read_last_run(store),
     }
@@ -191,20 +190,19 @@ def _verify_metadata(store: ReleaseStore, repair: bool) -> list[dict[str, str]]:
 
 def _check_catalogue(
     store: ReleaseStore, verify: bool, repair: bool
-) -> tuple[list[dict[str, str]], int, list[str]]:
+) -> tuple[list[dict[str, str]], list[dict[str, str]], int, list[str]]:
     """Look for the files that SHA256SUMS names, and with ``verify`` compare what is in them.
 
-    What is damaged is removed to be written again. Also returns how many files are as they were written, and,
-    where they were read, those that have no checksum.
+    What is damaged is removed to be written again. Returns what is gone, what is damaged, how many files are
+    as they were written and, where they were read, those that have no checksum.
     """
     from survey_ml.export.checksums import SUMS, list_unsummed, read_checksums
 
     sums, faults = read_checksums(store)
     if not verify:
         sizes = store.medium.measure(list(sums))
-        lost = [path + _MISSING for path, size in sizes.items() if size is None]
-        return [{"field": "", "stage": "catalogue", "tile": "", "cause": cause} for cause in lost], 0, []
-    damaged = [{"field": "", "stage": "catalogue", "tile": "", "cause": fault} for fault in faults]
+        return [_blame(f"{path} is missing") for path, size in sizes.items() if size is None], [], 0, []
+    lost, damaged = [], [_blame(fault) for fault in faults]
     if faults and repair:
         # The next run writes it from what is in place.
         store.medium.remove(SUMS)
@@ -212,12 +210,18 @@ def _check_catalogue(
     for path, digest in sums.items():
         found = store.medium.digest(path)
         n_verified += found == digest
-        if found != digest:
-            cause = path + (_MISSING if found is None else " differs from what was written")
-            damaged.append({"field": "", "stage": "catalogue", "tile": "", "cause": cause})
+        if found is None:
+            lost.append(_blame(f"{path} is missing"))
+        elif found != digest:
+            damaged.append(_blame(f"{path} differs from what was written"))
             if repair:
                 store.medium.remove(path)
-    return damaged, n_verified, list_unsummed(store, sums)
+    return lost, damaged, n_verified, list_unsummed(store, sums)
+
+
+def _blame(cause: str) -> dict[str, str]:
+    """Return a record of what is wrong with the catalogue."""
+    return {"field": "", "stage": "catalogue", "tile": "", "cause": cause}
 
 
 def _describe_run(run: LastRun, stages: Mapping[str, Mapping[str, int | None]]) -> str:
@@ -259,9 +263,7 @@ def _print(found: dict[str, Any], verify: bool) -> None:
             click.echo(f"{what}: {place}: {record['cause']}", err=True)
     if found["damaged"]:
         hint = "the next run makes them again"
-        # The next run sees by itself that a file of the catalogue is gone.
-        lost = (r["stage"] == "catalogue" and r["cause"].endswith(_MISSING) for r in found["damaged"])
-        if not found["repaired"] and not all(lost):
+        if found["wants_repair"]:
             hint = "run the same command with --repair, then run the release again"
         click.echo(f"hint: {hint}", err=True)
     if found["quarantined"]:

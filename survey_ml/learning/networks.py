@@ -55,7 +55,8 @@ class Architecture:
         turns of a pixel grid do not reach; symmetric under C4 and D4 as before, and twice the work.
     pooled : bool
         The mean and the maximum over the image of every field of the coarsest scale, which sees a whole
-        source at once, are features as well. Without, that scale only says where to look.
+        source at once, are features as well; attention maps show the gates alone. Without, that scale only
+        says where to look.
     stretch : float
         Power that the brightness is raised to first; 0.5 brings out faint tails beside a bright core.
         ``mean`` and ``std`` are of what comes out.

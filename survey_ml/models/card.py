@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from survey_ml.errors import InputError, SurveyMLError
+from survey_ml.explain import first_problem
 from survey_ml.learning.groups import parse_group
 from survey_ml.learning.preprocessing import Preprocessing
 
@@ -240,9 +241,8 @@ def parse_card(text: str, source: str) -> Card:
     try:
         return Card.model_validate(json.loads(text))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise InputError(f"{source}: the card's {key or 'content'} is wrong: {first['msg']}", hint) from None
+        key, problem = first_problem(error)
+        raise InputError(f"{source}: the card's {key or 'content'} is wrong: {problem}", hint) from None
     except SurveyMLError as error:
         raise InputError(f"{source}: the card is wrong: {error.message}", error.hint) from None
     except (ValueError, RecursionError) as error:

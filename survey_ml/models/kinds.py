@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from survey_ml.errors import ConfigError, InputError
-from survey_ml.explain import suggest
+from survey_ml.explain import first_problem, suggest
 from survey_ml.models.calibration import list_held_out
 from survey_ml.models.card import PLAIN, Card
 from survey_ml.models.posterior import Shapes, list_weights
@@ -260,9 +260,8 @@ def _parse(kind: type[Any], card: Card) -> Any:
     try:
         found = TypeAdapter(kind).validate_python(card.architecture)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise InputError(f"architecture.{key} is wrong: {first['msg']}", "train it again") from None
+        key, problem = first_problem(error)
+        raise InputError(f"architecture.{key} is wrong: {problem}", "train it again") from None
     if found.n_classes != len(card.classes):
         raise InputError(
             f"the card has {len(card.classes)} classes, its architecture {found.n_classes}", "train it again"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from survey_ml.errors import ConfigError, InputError
+from survey_ml.explain import first_problem
 from survey_ml.learning.permutations import thin
 from survey_ml.learning.shift_features import Scale, make_scale
 from survey_ml.learning.shift_sources import Sources
@@ -285,9 +286,8 @@ def _parse(data: bytes, path: Path) -> Summary:
         text = json.loads(data[8 : 8 + length])["__metadata__"]["summary"]
         return Summary.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "content"
-        raise InputError(f"{path}: the summary's {key} is wrong: {first['msg']}", _HINT) from None
+        key, problem = first_problem(error)
+        raise InputError(f"{path}: the summary's {key or 'content'} is wrong: {problem}", _HINT) from None
     except (ValueError, TypeError, KeyError, RecursionError):
         raise InputError(f"{path} is no reference summary", _HINT) from None
 

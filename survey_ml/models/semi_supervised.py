@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from survey_ml.errors import ConfigError, InputError
-from survey_ml.explain import suggest
+from survey_ml.explain import parse_settings
 from survey_ml.labelled import LabelledImages
 from survey_ml.learning.fixmatch_recipe import PRESETS, FixMatchRecipe
 from survey_ml.learning.preprocessing import Preprocessing, fit_image, prepare_images
@@ -77,18 +76,8 @@ def parse_fixmatch(settings: dict[str, Any], seed: int) -> FixMatchRecipe:
         raise ConfigError(f"fixmatch has no preset {name!r}", f"choose from {', '.join(PRESETS)}")
     given = {key: value for key, value in settings.items() if key != "preset"}
     known = [item.name for item in fields(FixMatchRecipe) if item.name != "seed"]
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"fixmatch has no setting {key}{suggest(key, known)}", f"known: preset, {', '.join(known)}"
-            )
-    values = {key: getattr(PRESETS[name], key) for key in known} | given | {"seed": seed}
-    try:
-        return TypeAdapter(FixMatchRecipe).validate_python(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{key} of fixmatch is wrong: {first['msg']}", "see docs/models.md") from None
+    values = {key: getattr(PRESETS[name], key) for key in known} | given
+    return parse_settings(FixMatchRecipe, values, "fixmatch", seed=seed)
 
 
 def remove_held(pool: Pool, *held: LabelledImages) -> tuple[Pool, int]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from survey_ml.errors import ConfigError, InputError
-from survey_ml.explain import suggest
+from survey_ml.explain import parse_settings
 from survey_ml.models.card import PLAIN, Card
 from survey_ml.models.kinds import parse_architecture, sketch_network
 from survey_ml.models.semi_supervised import parse_fixmatch
@@ -31,22 +29,10 @@ def parse_recipe(fitting: Fitting) -> Recipe:
     from survey_ml.learning.observation import Observation
     from survey_ml.learning.training import Recipe
 
-    for name, kind, settings in (
-        ("recipe", Recipe, fitting.recipe),
-        ("recipe.observation", Observation, fitting.recipe.get("observation", {})),
-    ):
-        known = [item.name for item in fields(kind) if item.name != "seed"]
-        for key in settings if isinstance(settings, dict) else ():
-            if key not in known:
-                raise ConfigError(
-                    f"unknown key {key} in {name}{suggest(key, known)}", f"known: {', '.join(known)}"
-                )
-    try:
-        return TypeAdapter(Recipe).validate_python({**fitting.recipe, "seed": fitting.seed})
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"recipe.{key} is wrong: {first['msg']}", "see docs/models.md") from None
+    given = dict(fitting.recipe)
+    if isinstance(other := given.get("observation"), dict):
+        given["observation"] = parse_settings(Observation, other, "recipe.observation")
+    return parse_settings(Recipe, given, "recipe", seed=fitting.seed)
 
 
 def check_fixmatch(fitting: Fitting, unlabelled: bool) -> None:

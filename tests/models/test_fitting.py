@@ -161,13 +161,13 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"model": "cnn", "architecture": {"side": 32, "reduce": 2}}, "too small"),
         ({"model": "lenet", "architecture": {"side": 144, "turned": True}}, "turned means nothing"),
         ({"model": "tang", "architecture": {"side": 150, "pooled": True}}, "pooled means nothing"),
-        ({"recipe": {"epochs": "two"}}, "recipe.epochs is wrong"),
+        ({"recipe": {"epochs": "two"}}, "epochs of recipe is wrong"),
         ({"recipe": {"epochs": 0}}, "epochs of a training is 0"),
         ({"recipe": {"batch_size": 0}}, "batch_size"),
         ({"recipe": {"learning_rate": float("nan")}}, "learning_rate"),
-        ({"recipe": {"scales": [1]}}, "recipe.scales.1 is wrong"),
+        ({"recipe": {"scales": [1]}}, "scales.1 of recipe is wrong"),
         ({"recipe": {"scales": [1.1, 0.9]}}, "smaller first"),
-        ({"recipe": {"observation": 3}}, "recipe.observation is wrong"),
+        ({"recipe": {"observation": 3}}, "observation of recipe is wrong"),
     ],
 )
 def test_wrong_settings_are_said_before_anything_is_trained(settings, message, tmp_path):
