@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -320,7 +320,7 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
         ),
         ("split", training.split),
         ("seeds", ", ".join(map(str, training.seeds))),
-        ("recipe", ", ".join(f"{key} {_shorten(value)}" for key, value in training.recipe.items())),
+        ("recipe", ", ".join(f"{key} {_shorten(value)}" for key, value in _flatten(training.recipe))),
         ("made", " ".join(part for part in (training.date, training.commit) if part)),
         ("use", card.intended_use),
         ("limits", card.limits),
@@ -359,6 +359,15 @@ def _describe_posterior(card: Card) -> list[tuple[str, str]]:
         said = f"by {calibration.method} on {calibration.n} images: {calibration.data}"
         found.append(("calibrated", said))
     return found
+
+
+def _flatten(settings: Mapping[str, Any], begin: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield settings by their whole name, such as ``architecture.side``."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{begin}{key}.")
+        else:
+            yield f"{begin}{key}", value
 
 
 def _shorten(value: Any) -> str:

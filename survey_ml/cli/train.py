@@ -311,6 +311,8 @@ def _progress(quiet: bool) -> Any:
 
             def report(entry: dict[str, float], epochs: int) -> None:
                 text = f"epoch {entry['epoch']:.0f} of {epochs}, loss {entry['loss']:.3f}"
+                if "networks" in entry:
+                    text = f"network {entry['network']:.0f} of {entry['networks']:.0f}, {text}"
                 if "val_loss" in entry:
                     text += f", validation {entry['val_loss']:.3f}, accuracy {entry['val_accuracy']:.3f}"
                 bar.update(task, total=epochs, completed=entry["epoch"], description=text)

@@ -136,16 +136,19 @@ def read_morphology_catalogue(path: str | Path, classes: tuple[str, ...]) -> Mor
     columns = read_catalogue(str(path), Path(), wanted)
     probabilities = np.stack([columns[name] for name in wanted[: len(classes)]], axis=1).astype(np.float32)
     known = np.isfinite(probabilities).all(axis=1)
+    named = np.asarray(columns.get("morph_model", known))
+    # An empty column of a CSV is read as numbers.
+    models = sorted(set(named[known].tolist()) - {""}) if named.dtype.kind == "U" else []
     sums = probabilities[known].astype(np.float64).sum(axis=1)
     if (probabilities[known] < 0.0).any() or (np.abs(sums - 1.0) > LARGEST_MISS).any():
         raise InputError(
             f"{path}: {', '.join(wanted[: len(classes)])} are no probabilities, from 0 to 1 with a sum of 1",
-            "Give the columns as a release has them.",
+            # A model of more classes has these among its own.
+            f"It is classified by {', '.join(models)}: name that model with --model."
+            if models
+            else "Give the columns as a release has them, and the model that made them with --model.",
         )
     flags = _read_flags(path, columns.get("morph_flags", np.zeros(len(probabilities))))
-    named = np.asarray(columns.get("morph_model", known))
-    # An empty column of a CSV is read as numbers.
-    models = sorted(set(named[known].tolist()) - {""}) if named.dtype.kind == "U" else []
     if len(models) > 1:
         raise InputError(
             f"{path} is classified by {' and by '.join(models)}",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from survey_ml.errors import ConfigError
 
 _NAME = re.compile(r"([CD])([1-9]\d?)")
+MOST_TURNS = 32
 RING_WIDTH = 0.6
 """Standard deviation in pixels of the rings that circular harmonics live on."""
 
@@ -80,8 +81,10 @@ def parse_group(name: str) -> Group:
         For any other name.
     """
     match = _NAME.fullmatch(name)
-    if match is None or int(match[2]) > 32:
-        raise ConfigError(f"there is no group {name!r}", "use C1, C4, C8, C16, D4, D8 or D16")
+    if match is None or int(match[2]) > MOST_TURNS:
+        raise ConfigError(
+            f"there is no group {name!r}", f"use C or D and a number of turns to {MOST_TURNS}, such as D4"
+        )
     return Group(int(match[2]), match[1] == "D")
 
 

@@ -21,8 +21,24 @@ from survey_ml.learning.groups import Group, parse_group
 
 DEPTHS = (3, 3, 3, 2)
 """Convolutions at each scale."""
+FAINTEST = 1e-6
+"""Least brightness that an image is scaled by: an empty one stays empty."""
 LEAST_STRETCH, LARGEST_STRETCH = 0.05, 10.0
 """Powers beyond which an image is nearly the same everywhere that is lit, or but one pixel."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What one of several networks looks at.
+
+    Parameters
+    ----------
+    side, reduce : int
+        As those of the architecture, in place of them.
+    """
+
+    side: int
+    reduce: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Architecture:
     n_classes : int
         Logits.
     group : str
-        ``C1`` for plain convolutions; ``C4``, ``C8``, ``C16``, ``D4``, ``D8``, ``D16``.
+        ``C1`` for plain convolutions; others as `survey_ml.learning.groups.parse_group` reads them.
     fields : tuple of int
         Fields at each of the four scales.
     size : int
@@ -60,6 +76,12 @@ class Architecture:
     stretch : float
         Power that the brightness is raised to first; 0.5 brings out faint tails beside a bright core.
         ``mean`` and ``std`` are of what comes out.
+    scaled : bool
+        Brightness is divided by the largest that is looked at, so that a bright neighbour beyond does not
+        make a source faint.
+    members : tuple of View
+        What each of several networks looks at, trained from other first weights, whose logits are averaged;
+        empty for one network.
     """
 
     n_classes: int
@@ -76,6 +98,8 @@ class Architecture:
     turned: bool = False
     pooled: bool = False
     stretch: float = 1.0
+    scaled: bool = False
+    members: tuple[View, ...] = ()
 
 
 class Stem(nn.Module):
@@ -88,7 +112,13 @@ class Stem(nn.Module):
                 f"a stretch of {architecture.stretch:g} shows nothing of an image",
                 f"give a power from {LEAST_STRETCH:g} to {LARGEST_STRETCH:g}; 1 changes nothing",
             )
+        if architecture.members:
+            raise ConfigError(
+                f"one network cannot be {len(architecture.members)} members",
+                "make each by itself, and put them together by survey_ml.learning.committee.Committee",
+            )
         self.side, self.reduce, self.stretch = architecture.side, architecture.reduce, architecture.stretch
+        self.scaled = architecture.scaled
         self.mean, self.std = architecture.mean, architecture.std
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,6 +127,8 @@ class Stem(nn.Module):
         if rows or columns:
             left, top = columns // 2, rows // 2
             x = functional.pad(x, (left, columns - left, top, rows - top))
+        if self.scaled:
+            x = x / x.amax(dim=(1, 2, 3), keepdim=True).clamp_min(FAINTEST)
         if self.stretch != 1.0:
             x = x.clamp_min(0.0) ** self.stretch
         if self.reduce > 1:

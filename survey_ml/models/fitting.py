@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,7 +70,8 @@ class Fitting(BaseModel):
     """attention-gate, equivariant, cnn (after Tang et al. 2019), tang (the same as published), lenet (of
     Mohan et al. 2022) or forest (on image measurements)."""
     group: str = "D4"
-    """Turns and reflections that the equivariant network commutes with: C4, C8, C16, D4, D8, D16."""
+    """Turns (C), or turns and reflections (D), that the equivariant network commutes with, and how many
+    turns: D4, C8 and so on. Those of C4 and D4 are exact."""
     architecture: dict[str, Any] = {}
     """Further settings of survey_ml.learning.networks.Architecture, such as fields, side, normalisation."""
     recipe: dict[str, Any] = {}
@@ -126,7 +128,8 @@ def fit_model(
     device : str
         ``cpu`` or ``cuda``.
     progress : callable
-        Called with the last line of the curves and the number of epochs.
+        Called with the last line of the curves, with ``network`` and ``networks`` where there are several,
+        and the number of epochs.
     trainer : callable
         Trains a network as ``survey_ml.learning.training.train_network`` does, which it is unless given.
 
@@ -320,20 +323,25 @@ def _fit_network(
     trainer: Trainer | None,
     about: dict[str, Any],
 ) -> tuple[Card, Any, list[dict[str, float]]]:
+    from survey_ml.learning.committee import Committee, list_members
+
     recipe = parse_recipe(fitting)
     card, architecture = make_card(fitting, about)
     posterior = fitting.posterior
     if posterior is not None:
         posterior.check(card, valid.labels)
-    members = posterior.members if posterior is not None and posterior.method == "deep-ensemble" else 1
+    members = list_members(architecture)
+    if posterior is not None and posterior.method == "deep-ensemble":
+        members *= posterior.members
     identity = _identify(fitting, train, valid, pool)
     networks, curves = [], []
-    for member in range(members):
+    for member, alone in enumerate(members):
         checkpoint = folder / (f"{CHECKPOINT}.{member}" if member else CHECKPOINT)
         own = replace(recipe, seed=recipe.seed + 1000 * member)
+        place = {"network": member + 1.0, "networks": float(len(members))} if members[1:] else {}
         network, done = _train(
             card,
-            architecture,
+            alone,
             own,
             (train, valid),
             pool,
@@ -341,11 +349,13 @@ def _fit_network(
             checkpoint,
             identity,
             device,
-            progress,
+            None if progress is None else partial(_tell, progress, place),
             trainer,
         )
         networks.append(network)
         curves += done.history
+    if architecture.members:
+        networks = [Committee(architecture, networks)]
     return card, collect_arrays(networks), curves
 
 
@@ -438,6 +448,15 @@ def _read_checkpoint(path: Path, identity: str) -> State | None:
     raise ConfigError(
         f"{path} is of a training with other images or settings", "remove it, or train in another folder"
     )
+
+
+def _tell(
+    progress: Callable[[dict[str, float], int], None],
+    place: dict[str, float],
+    entry: dict[str, float],
+    n: int,
+) -> None:
+    progress({**entry, **place}, n)
 
 
 def _write_checkpoint(path: Path, identity: str, state: State) -> None:

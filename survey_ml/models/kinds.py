@@ -16,13 +16,17 @@ from survey_ml.models.posterior import Shapes, list_weights
 
 if TYPE_CHECKING:
     from survey_ml.learning.baselines import PlainNetwork
+    from survey_ml.learning.committee import Committee
     from survey_ml.learning.networks import Architecture, AttentionNetwork
     from survey_ml.learning.tang import TangNetwork
+
+    Network = AttentionNetwork | PlainNetwork | TangNetwork | Committee
 
 MOST_FIELDS = 4096
 LARGEST_FILTER = 31
 LARGEST_SIDE = 4096
 LARGEST_REDUCE = 64
+MOST_MEMBERS = 64
 LARGEST_WIDTH = 4096
 LARGEST_HEAD = 8192
 """Limits of what is built for a file of unknown origin."""
@@ -83,6 +87,15 @@ def parse_architecture(card: Card) -> Architecture:
         "side": (found.side, LARGEST_SIDE),
         "reduce": (found.reduce, LARGEST_REDUCE),
     }
+    for number, view in enumerate(found.members):
+        sizes |= {
+            f"members.{number}.side": (view.side, LARGEST_SIDE),
+            f"members.{number}.reduce": (view.reduce, LARGEST_REDUCE),
+        }
+    if len(found.members) > MOST_MEMBERS:
+        raise InputError(
+            f"architecture.members are {len(found.members)}", f"at most {MOST_MEMBERS} are possible"
+        )
     for key, (value, most) in sizes.items():
         if not 1 <= value <= most:
             raise InputError(f"architecture.{key} is {value}", f"1 to {most} are possible")
@@ -140,7 +153,7 @@ def parse_head(card: Card) -> HeadArchitecture:
     return found
 
 
-def build_network(card: Card) -> AttentionNetwork | PlainNetwork | TangNetwork:
+def build_network(card: Card) -> Network:
     """Return the network of a card without memory for its weights, to be filled by ``assign``.
 
     Raises
@@ -155,7 +168,7 @@ def build_network(card: Card) -> AttentionNetwork | PlainNetwork | TangNetwork:
         raise InputError(f"the architecture is not possible: {error.message}", "train it again") from None
 
 
-def sketch_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork | TangNetwork:
+def sketch_network(kind: str, architecture: Architecture) -> Network:
     """Return a network of a kind of model without memory for its weights.
 
     Raises
@@ -172,7 +185,7 @@ def sketch_network(kind: str, architecture: Architecture) -> AttentionNetwork | 
         raise ConfigError(str(error), "see docs/models.md") from None
 
 
-def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | PlainNetwork | TangNetwork:
+def make_network(kind: str, architecture: Architecture) -> Network:
     """Return a network of a kind of model with its first weights.
 
     Raises
@@ -181,9 +194,12 @@ def make_network(kind: str, architecture: Architecture) -> AttentionNetwork | Pl
         When the architecture is not possible.
     """
     from survey_ml.learning.baselines import make_lenet, make_tang
+    from survey_ml.learning.committee import Committee, list_members
     from survey_ml.learning.networks import AttentionNetwork
     from survey_ml.learning.tang import TangNetwork
 
+    if architecture.members:
+        return Committee(architecture, [make_network(kind, one) for one in list_members(architecture)])
     if kind not in PLAIN:
         return AttentionNetwork(architecture)
     for key in ("pooled", "turned"):

@@ -106,8 +106,13 @@ def list_dropped(network: nn.Module) -> list[str]:
     from torch import nn
 
     from survey_ml.learning.baselines import PlainNetwork
+    from survey_ml.learning.committee import Committee
     from survey_ml.learning.networks import AttentionNetwork
 
+    if isinstance(network, Committee):
+        return [
+            f"members.{k}.{name}" for k, member in enumerate(network.members) for name in list_dropped(member)
+        ]
     if isinstance(network, PlainNetwork):
         layers = list(network.dense)
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,8 @@ COPIES = 2
 """Changed copies of each training image beside the image itself."""
 PARTS = 5
 """Of the held-out images: each part is calibrated by what the others say."""
+LastLayer = tuple[NDArray[np.floating], NDArray[np.floating]]
+_LAST = ("heads.joint", "head")
 CALIBRATORS: tuple[Method, ...] = ("temperature", "vector")
 """Of which one is chosen. Isotonic maps have steps: with some hundred images, sources that hardly differ
 would get probabilities that do."""
@@ -193,6 +195,32 @@ def choose_calibrator(
     return fit_calibrator(probabilities, labels, best), tried[best]
 
 
+def find_last_layer(tensors: Mapping[str, NDArray[Any]], members: int) -> LastLayer | None:
+    """Return weights (n_classes, d) and bias (n_classes,) of the linear layer on the embedding of a model.
+
+    Parameters
+    ----------
+    tensors : mapping
+        Of the model's file.
+    members : int
+        Networks whose logits are averaged; 0 where there is but one.
+
+    Returns
+    -------
+    tuple or None
+        None where logits are made of the embedding in another way.
+    """
+    begins = [f"members.{k}." for k in range(members)] or [""]
+    layers = []
+    for begin in begins:
+        name = next((f"{begin}{one}" for one in _LAST if f"{begin}{one}.weight" in tensors), None)
+        if name is None or any(one.startswith(f"{begin}heads.each") for one in tensors):
+            return None
+        layers.append((tensors[f"{name}.weight"], tensors[f"{name}.bias"]))
+    weights, biases = zip(*layers, strict=True)
+    return np.concatenate(weights, axis=1) / len(layers), np.mean(biases, axis=0)
+
+
 class _Network:
     """A trained network, of which only the last layer is looked at."""
 
@@ -208,13 +236,13 @@ class _Network:
                 f"{self.card.name} has a posterior over all its weights already",
                 "it needs none over the last",
             )
-        name = next((one for one in ("heads.joint", "head") if f"{one}.weight" in tensors), None)
-        if name is None or any(one.startswith("heads.each") for one in tensors):
+        layer = find_last_layer(tensors, len(self.card.architecture.get("members", ())))
+        if layer is None:
             raise ConfigError(
                 f"the last layer of {self.card.name} is not one linear layer",
                 "models with aggregation concat have one, and plain networks",
             )
-        self.weight, self.bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+        self.weight, self.bias = layer
         self.rate = float(self.card.architecture.get("dropout", 0.0))
         self.classifier: Classifier = load_classifier(path)
 

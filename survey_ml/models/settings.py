@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from survey_ml.learning.training import Recipe
     from survey_ml.models.fitting import Fitting
 
+GATED = ("aggregation", "fields", "group", "normalisation", "pooled", "size", "turned")
+"""Settings of an architecture that networks without attention gates have no use for."""
+
 
 def parse_recipe(fitting: Fitting) -> Recipe:
     """Return how a network is trained.
@@ -64,6 +67,7 @@ def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architectu
     ConfigError
         When a setting is unknown, or no network can be built with it.
     """
+    _refuse_idle(fitting)
     group = fitting.group if fitting.model == "equivariant" else "C1"
     if fitting.architecture.get("group", group) != group:
         raise ConfigError(
@@ -83,9 +87,27 @@ def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architectu
         raise ConfigError(error.message, "see docs/models.md") from None
     sketch_network(card.kind, architecture)
     posterior = fitting.posterior
+    if posterior is not None and architecture.members:
+        raise ConfigError(
+            "members of the architecture, and a posterior over weights",
+            "give one of them: the method deep-ensemble of a posterior keeps what each member says",
+        )
     return card.model_copy(
         update={
             "architecture": json.loads(json.dumps(asdict(architecture))),
             "posterior": None if posterior is None else posterior.describe(architecture.dropout),
         }
     ), architecture
+
+
+def _refuse_idle(fitting: Fitting) -> None:
+    """Refuse settings that a kind of network has no use for: whoever gives them expects something."""
+    given = set(fitting.architecture)
+    if fitting.model != "equivariant" and "group" in fitting.model_fields_set:
+        given.add("group")
+    idle = GATED if fitting.model in PLAIN else {"group"} if fitting.model == "attention-gate" else set()
+    if found := sorted(given & set(idle)):
+        raise ConfigError(
+            f"{found[0]} means nothing to the network {fitting.model}",
+            "leave it out, or take `model: equivariant`",
+        )

@@ -312,6 +312,14 @@ def test_a_catalogue_that_will_not_do_says_why(call, model, sets, tmp_path):
         "huge.fits": ({"morph_flags": np.full(100, 1e30)}, "morph_flags holds no whole numbers"),
         "vector.fits": ({"ra": np.zeros((100, 3))}, "column ra holds several numbers a row"),
         "percent.fits": ({"morph_p_fri": np.full(100, 50.0)}, "are no probabilities"),
+        "four.fits": (
+            {
+                "morph_p_fri": np.full(100, 0.4),
+                "morph_p_frii": np.full(100, 0.3),
+                "morph_model": np.full(100, "four 1 (abc)"),
+            },
+            "classified by four 1 (abc): name that model",
+        ),
         "text.fits": ({"snr": np.full(100, "high")}, "column snr holds no numbers"),
     }
     for name, (columns, said) in wrong.items():

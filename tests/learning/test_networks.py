@@ -128,6 +128,23 @@ def test_a_stretch_that_shows_nothing_is_refused(stretch):
         make_network(stretch=stretch)
 
 
+def test_what_is_scaled_is_not_made_faint_by_a_neighbour():
+    images = draw_images(side=60)
+    scaled, plain = make_network(scaled=True), make_network()
+    looked_at = images[:, :, 6:-6, 6:-6]
+    faint = 0.1 * images
+    faint[:, :, 1, 1] = 1.0  # beyond the 48 px that are looked at
+    with torch.inference_mode():
+        found = scaled(faint)[0]
+        assert torch.allclose(found, scaled(images)[0], atol=1e-5)
+        assert torch.allclose(
+            found, plain(looked_at / looked_at.amax(dim=(1, 2, 3), keepdim=True))[0], atol=1e-5
+        )
+        assert not torch.allclose(plain(faint)[0], plain(images)[0], atol=1e-3)
+        # An empty image has no largest brightness.
+        assert torch.equal(scaled(torch.zeros(1, 1, 48, 48))[0], plain(torch.zeros(1, 1, 48, 48))[0])
+
+
 def test_a_plain_network_sees_turns():
     assert measure_change(make_network(), draw_images()) > 1e-4
 

@@ -55,8 +55,8 @@ def make_fitting(**settings):
 @pytest.mark.parametrize("model", ["attention-gate", "equivariant", "cnn", "tang", "forest"])
 def test_every_kind_is_trained_written_and_read_again(model, tmp_path):
     settings = {"recipe": {"n_trees": 20}} if model == "forest" else {}
-    if model == "tang":  # no fewer pixels fit its poolings
-        settings = {"architecture": {**SMALL, "side": 72}}
+    if model in ("cnn", "tang"):  # no fewer pixels fit the poolings of tang
+        settings = {"architecture": {"side": 72, "reduce": 1}}
     path = fit_model(
         draw_sources(64, 1), make_fitting(model=model, **settings), tmp_path, test=draw_sources(20, 2),
         source="drawn",
@@ -160,6 +160,10 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"architecture": {"group": "C1"}}, "architecture.group is C1"),
         ({"model": "cnn", "architecture": {"side": 32, "reduce": 2}}, "too small"),
         ({"model": "lenet", "architecture": {"side": 144, "turned": True}}, "turned means nothing"),
+        ({"model": "cnn", "architecture": {"side": 144, "aggregation": "mean"}}, "aggregation means nothing"),
+        ({"model": "cnn", "group": "C8", "architecture": {"side": 144}}, "group means nothing"),
+        ({"model": "attention-gate", "group": "D4"}, "group means nothing to the network attention-gate"),
+        ({"group": "D33"}, "a number of turns to 32"),
         ({"model": "tang", "architecture": {"side": 150, "pooled": True}}, "pooled means nothing"),
         ({"recipe": {"epochs": "two"}}, "epochs of recipe is wrong"),
         ({"recipe": {"epochs": 0}}, "epochs of a training is 0"),
@@ -214,10 +218,11 @@ def test_the_command_trains_on_a_folder_and_names_what_is_wrong(tmp_path, capsys
 
 @pytest.mark.slow
 def test_two_workers_train_what_one_does(tmp_path):
-    """Batches of eight are shared out; what one process would have learnt is learnt."""
+    """Batches of eight are shared out; what one process would have learnt is learnt, by each member."""
     data = draw_sources(44, 1)
     fitting = make_fitting(
-        architecture={**SMALL, "dropout": 0.0}, recipe={"epochs": 3, "batch_size": 8, "learning_rate": 2e-3}
+        architecture={**SMALL, "dropout": 0.0, "members": [{"side": 32, "reduce": 1}] * 2},
+        recipe={"epochs": 3, "batch_size": 8, "learning_rate": 2e-3},
     )
     names = np.array(data.classes)[data.labels]
     source, config = tmp_path / "mine.npz", tmp_path / "train.yaml"
@@ -235,5 +240,5 @@ def test_two_workers_train_what_one_does(tmp_path):
         two.predict(images).probabilities, one.predict(images).probabilities, atol=5e-3
     )
     curves = [(tmp_path / workers / "curves.csv").read_text().splitlines() for workers in "12"]
-    assert len(curves[1]) == len(curves[0]) == 4
+    assert len(curves[1]) == len(curves[0]) == 1 + 2 * 3
     assert not list((tmp_path / "2").glob("checkpoint*"))

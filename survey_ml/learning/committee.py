@@ -1,0 +1,90 @@
+"""Several networks as one: what they say on average, each trained from other first weights.
+
+A few hundred sources a class leave much to chance: networks that were trained alike are wrong about different
+sources, the more so where they look at other scales of the image, and their mean is right more often than any
+of them (Hansen & Salamon 1990; Lakshminarayanan, Pritzel & Blundell 2017). Logits are averaged, not
+probabilities, so that one linear layer on what all see gives them, as it does for one network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from survey_ml.errors import ConfigError
+from survey_ml.learning.networks import Architecture
+
+
+def list_members(architecture: Architecture) -> list[Architecture]:
+    """Return the architecture of each member, or the architecture itself where there are none."""
+    return [
+        replace(architecture, side=view.side, reduce=view.reduce, members=()) for view in architecture.members
+    ] or [architecture]
+
+
+class Committee(nn.Module):
+    """The mean of the logits of networks that look at the same image.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        With its members. Its ``side`` and ``reduce`` are those of the maps of attention.
+    members : sequence of nn.Module
+        Each returns logits (n, n_classes), features (n, d) and attention (n, y, x).
+
+    Raises
+    ------
+    ConfigError
+        When a map of attention would miss what a member looks at, or its pixels do not fit.
+    """
+
+    def __init__(self, architecture: Architecture, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.members = nn.ModuleList(members)
+        for view in architecture.members:
+            beyond = architecture.side - view.side
+            if beyond < 0 or beyond % (2 * architecture.reduce):
+                raise ConfigError(
+                    f"a member looks at {view.side} px, all of them at {architecture.side} px by "
+                    f"{architecture.reduce}",
+                    f"give members a side of at most {architecture.side} px, less by multiples of "
+                    f"{2 * architecture.reduce}",
+                )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Classify images.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape (n, 1, y, x), brightness from 0 to 1.
+
+        Returns
+        -------
+        logits : Tensor
+            Shape (n, n_classes): their mean over the members.
+        features : Tensor
+            Shape (n, sum of d), one member after the other.
+        attention : Tensor
+            Shape (n, y, x): its mean over the members, zero where one does not look.
+        """
+        logits, features, attention = zip(*(member(x) for member in self.members), strict=True)
+        maps = [
+            self._lay_map(one, view.side)
+            for one, view in zip(attention, self.architecture.members, strict=True)
+        ]
+        return torch.stack(logits).mean(dim=0), torch.cat(features, dim=1), torch.stack(maps).mean(dim=0)
+
+    def _lay_map(self, attention: Tensor, side: int) -> Tensor:
+        """Bring the map (n, y, x) of a member that looks at so many pixels to the pixels of all."""
+        reduce = self.architecture.reduce
+        size, edge = side // reduce, (self.architecture.side - side) // (2 * reduce)
+        laid = attention[:, None]
+        if laid.shape[2] != size:
+            laid = functional.interpolate(laid, (size, size), mode="bilinear", align_corners=False)
+        return functional.pad(laid, (edge, edge, edge, edge))[:, 0] if edge else laid[:, 0]
