@@ -28,6 +28,7 @@ from survey_ml.learning.strong_augmentation import add_noise, widen_beam
 from survey_ml.models.classifier import Classifier, load_classifier
 from survey_ml.models.fitting import Fitting, fit_model
 from survey_ml.models.pools import judge_images
+from survey_ml.models.settings import GATED
 from survey_ml.models.shift import describe_images
 from survey_ml.papers.pool_sets import GENDRE, IMBALANCED, MIRABEST, unbalance
 from survey_ml.papers.result import Row, make_row
@@ -56,7 +57,7 @@ def train_judges(
     judges = []
     for seed in range(n):
         settings = {
-            key: value for key, value in asdict(architecture).items() if key not in ("n_classes", "group")
+            key: value for key, value in asdict(architecture).items() if key not in ("n_classes", *GATED)
         }
         fitting = Fitting(
             name="judge",
