@@ -162,7 +162,7 @@ def make_reference(
         summary,
         {
             "mean": embedding.mean(axis=0),
-            "covariance": np.atleast_2d(np.cov(embedding.T)),
+            "covariance": np.atleast_2d(np.cov(embedding.T)).astype(np.float32),
             "embedding": embedding[chosen].astype(np.float32),
             "probabilities": np.asarray(sources.probabilities, np.float32)[chosen],
             "labels": np.asarray(sources.labels, np.int32)[chosen],
@@ -257,6 +257,9 @@ def read_reference(path: str | Path, digest: str = "") -> Reference:
     except Exception as error:  # its own exception type is not part of what it promises
         raise InputError(f"{path} is damaged: {error}", _HINT) from None
     wanted = _list_arrays(summary)
+    if "covariance" in arrays and arrays["covariance"].dtype == np.float64:  # as it was written at first
+        with np.errstate(over="ignore"):
+            arrays["covariance"] = arrays["covariance"].astype(np.float32)
     found = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
     if wrong := sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)):
         name = wrong[0]
@@ -297,7 +300,7 @@ def _list_arrays(summary: Summary) -> dict[str, tuple[str, tuple[int, ...]]]:
     k, d, n_classes = summary.kept, summary.width, len(summary.classes)
     return {
         "mean": ("float64", (d,)),
-        "covariance": ("float64", (d, d)),
+        "covariance": ("float32", (d, d)),
         "embedding": ("float32", (k, d)),
         "probabilities": ("float32", (k, n_classes)),
         "labels": ("int32", (k,)),

@@ -69,6 +69,7 @@ def rewrite(path, *, summary=None, arrays=None):
         ({}, {"labels": np.full(60, 5, np.int32)}, "no class"),
         ({}, {"mean": np.full(5, np.nan)}, "not finite"),
         ({}, {"covariance": -np.eye(5)}, "negative variance"),
+        ({}, {"covariance": 1e300 * np.eye(5)}, "not finite"),
         ({}, {"extra": np.zeros(3)}, "extra"),
         ({}, {"embedding": np.zeros((60, 6), np.float32)}, "embedding is"),
     ],
@@ -76,6 +77,14 @@ def rewrite(path, *, summary=None, arrays=None):
 def test_what_does_not_fit_is_refused(tmp_path, summary, arrays, said):
     with pytest.raises(InputError, match=said):
         read_reference(rewrite(tmp_path / "x.reference", summary=summary, arrays=arrays))
+
+
+def test_a_covariance_of_double_precision_is_read_too(tmp_path):
+    new = read_reference(rewrite(tmp_path / "new.reference"))
+    covariance = new.arrays["covariance"].astype(np.float64)
+    old = read_reference(rewrite(tmp_path / "old.reference", arrays={"covariance": covariance}))
+    assert new.arrays["covariance"].dtype == old.arrays["covariance"].dtype == np.float32
+    assert np.array_equal(new.arrays["covariance"], old.arrays["covariance"])
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04", b"{}", b"\xff" * 100, b"\x10" + bytes(7) + b"[" * 16])
