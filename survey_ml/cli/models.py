@@ -310,7 +310,7 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
             f"{images.side} px of {images.pixel_arcsec:g} arcsec, beam {images.beam_arcsec:g} arcsec, "
             f"empty below {images.clip_sigma:g} times the noise",
         ),
-        ("architecture", ", ".join(f"{key} {_shorten(value)}" for key, value in card.architecture.items())),
+        ("architecture", _list_settings(card.architecture)),
         ("temperature", f"{card.temperature:g}" if card.base is None else ""),
         *_describe_posterior(card),
         ("trained on", f"{training.data} ({training.n} images)" if training.data else ""),
@@ -320,7 +320,7 @@ def _print_card(model: ModelFile, card: Card, digest: str) -> None:
         ),
         ("split", training.split),
         ("seeds", ", ".join(map(str, training.seeds))),
-        ("recipe", ", ".join(f"{key} {_shorten(value)}" for key, value in _flatten(training.recipe))),
+        ("recipe", _list_settings(training.recipe)),
         ("made", " ".join(part for part in (training.date, training.commit) if part)),
         ("use", card.intended_use),
         ("limits", card.limits),
@@ -361,11 +361,17 @@ def _describe_posterior(card: Card) -> list[tuple[str, str]]:
     return found
 
 
+def _list_settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_shorten(value)}" for key, value in _flatten(settings))
+
+
 def _flatten(settings: Mapping[str, Any], begin: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield settings by their whole name, such as ``architecture.side``."""
+    """Yield settings by their whole name, such as ``architecture.members.0.side``."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{begin}{key}.")
+        elif isinstance(value, list | tuple) and any(isinstance(one, Mapping) for one in value):
+            yield from _flatten({str(k): one for k, one in enumerate(value)}, f"{begin}{key}.")
         else:
             yield f"{begin}{key}", value
 

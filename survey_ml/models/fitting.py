@@ -36,7 +36,7 @@ from survey_ml.models.format import save_model
 from survey_ml.models.kinds import ForestArchitecture, make_network
 from survey_ml.models.posterior_fitting import Trained
 from survey_ml.models.semi_supervised import Pool, parse_fixmatch
-from survey_ml.models.settings import check_fixmatch, make_card, parse_recipe
+from survey_ml.models.settings import check_fixmatch, make_card, parse_recipe, refuse_idle
 from survey_ml.models.weight_fitting import (
     PosteriorFitting,
     calibrate_posterior,
@@ -294,6 +294,7 @@ def _fit(
     if fitting.model == "forest":
         if fitting.posterior is not None:
             raise ConfigError("a forest has no posterior over weights", "leave posterior out")
+        refuse_idle(fitting)
         return *_fit_forest(train, fitting, about), []
     return _fit_network(train, valid, pool, fitting, folder, device, progress, trainer, about)
 

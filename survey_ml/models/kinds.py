@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,11 @@ def parse_architecture(card: Card) -> Architecture:
         When a key is unknown, missing or out of range.
     """
     from survey_ml.learning.attention import Aggregation, Normalisation
-    from survey_ml.learning.networks import Architecture
+    from survey_ml.learning.networks import Architecture, View
 
+    views = card.architecture.get("members", ())
+    for number, view in enumerate(views if isinstance(views, Sequence) else ()):
+        _refuse_unknown(view, View, f"architecture.members.{number}")
     found = _parse(Architecture, card)
     for key, choices in (("normalisation", Normalisation), ("aggregation", Aggregation)):
         if getattr(found, key) not in (known := [str(one) for one in choices]):
@@ -266,13 +270,7 @@ def find_differences(given: Shapes, card: Card) -> str:
 
 
 def _parse(kind: type[Any], card: Card) -> Any:
-    known = [item.name for item in fields(kind)]
-    for key in card.architecture:
-        if key not in known:
-            raise InputError(
-                f"unknown key {key} in the architecture{suggest(key, known)}",
-                f"known: {', '.join(known)}; the model may be of a newer survey_ml",
-            )
+    _refuse_unknown(card.architecture, kind, "the architecture")
     try:
         found = TypeAdapter(kind).validate_python(card.architecture)
     except ValidationError as error:
@@ -283,6 +281,16 @@ def _parse(kind: type[Any], card: Card) -> Any:
             f"the card has {len(card.classes)} classes, its architecture {found.n_classes}", "train it again"
         )
     return found
+
+
+def _refuse_unknown(given: Any, kind: type[Any], where: str) -> None:
+    known = [item.name for item in fields(kind)]
+    for key in given if isinstance(given, Mapping) else ():
+        if key not in known:
+            raise InputError(
+                f"unknown key {key} in {where}{suggest(key, known)}",
+                f"known: {', '.join(known)}; the model may be of a newer survey_ml",
+            )
 
 
 def _shorten(names: list[str]) -> str:

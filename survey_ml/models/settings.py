@@ -67,7 +67,7 @@ def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architectu
     ConfigError
         When a setting is unknown, or no network can be built with it.
     """
-    _refuse_idle(fitting)
+    refuse_idle(fitting)
     group = fitting.group if fitting.model == "equivariant" else "C1"
     if fitting.architecture.get("group", group) != group:
         raise ConfigError(
@@ -100,14 +100,25 @@ def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architectu
     ), architecture
 
 
-def _refuse_idle(fitting: Fitting) -> None:
-    """Refuse settings that a kind of network has no use for: whoever gives them expects something."""
-    given = set(fitting.architecture)
-    if fitting.model != "equivariant" and "group" in fitting.model_fields_set:
+def refuse_idle(fitting: Fitting) -> None:
+    """Refuse settings that a kind of model has no use for: whoever gives them expects something.
+
+    Raises
+    ------
+    ConfigError
+        With the first of them.
+    """
+    given = {f"architecture.{key}" for key in fitting.architecture}
+    if "group" in fitting.model_fields_set:
         given.add("group")
-    idle = GATED if fitting.model in PLAIN else {"group"} if fitting.model == "attention-gate" else set()
-    if found := sorted(given & set(idle)):
+    if fitting.model == "forest":
+        idle = given
+    elif fitting.model in PLAIN:
+        idle = {"group", *(f"architecture.{key}" for key in GATED)}
+    else:
+        idle = {"group"} if fitting.model == "attention-gate" else set()
+    if found := sorted(given & idle):
         raise ConfigError(
-            f"{found[0]} means nothing to the network {fitting.model}",
+            f"{found[0]} means nothing to the model {fitting.model}",
             "leave it out, or take `model: equivariant`",
         )

@@ -169,6 +169,11 @@ def test_an_interrupted_training_goes_on_with_its_member(data, path, tmp_path):
     [
         ({"architecture": {**SEVERAL, "members": 2}}, "architecture.members is wrong"),
         ({"architecture": {**SEVERAL, "members": [{"side": 32}]}}, r"architecture.members.0.reduce is wrong"),
+        (
+            {"architecture": {**SEVERAL, "members": [{**VIEWS[0], "group": "C4"}]}},
+            "unknown key group in .*members.0",
+        ),
+        ({"architecture": {**SEVERAL, "members": [[32, 1]]}}, r"architecture.members.0"),
         ({"architecture": {**SEVERAL, "members": [{"side": 32, "reduce": 0}]}}, r"members.0.reduce is 0"),
         ({"architecture": {**SEVERAL, "members": [{"side": 40, "reduce": 1}]}}, "at most 32 px"),
         ({"architecture": {**SEVERAL, "members": [{"side": 24, "reduce": 2}]}}, "fourth scale"),

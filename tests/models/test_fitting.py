@@ -54,7 +54,7 @@ def make_fitting(**settings):
 
 @pytest.mark.parametrize("model", ["attention-gate", "equivariant", "cnn", "tang", "forest"])
 def test_every_kind_is_trained_written_and_read_again(model, tmp_path):
-    settings = {"recipe": {"n_trees": 20}} if model == "forest" else {}
+    settings = {"recipe": {"n_trees": 20}, "architecture": {}} if model == "forest" else {}
     if model in ("cnn", "tang"):  # no fewer pixels fit the poolings of tang
         settings = {"architecture": {"side": 72, "reduce": 1}}
     path = fit_model(
@@ -162,7 +162,9 @@ def test_a_class_without_images_is_named(tmp_path):
         ({"model": "lenet", "architecture": {"side": 144, "turned": True}}, "turned means nothing"),
         ({"model": "cnn", "architecture": {"side": 144, "aggregation": "mean"}}, "aggregation means nothing"),
         ({"model": "cnn", "group": "C8", "architecture": {"side": 144}}, "group means nothing"),
-        ({"model": "attention-gate", "group": "D4"}, "group means nothing to the network attention-gate"),
+        ({"model": "attention-gate", "group": "D4"}, "group means nothing to the model attention-gate"),
+        ({"model": "forest", "recipe": {}}, "architecture.fields means nothing to the model forest"),
+        ({"model": "forest", "recipe": {}, "architecture": {}, "group": "C8"}, "group means nothing"),
         ({"group": "D33"}, "a number of turns to 32"),
         ({"model": "tang", "architecture": {"side": 150, "pooled": True}}, "pooled means nothing"),
         ({"recipe": {"epochs": "two"}}, "epochs of recipe is wrong"),
