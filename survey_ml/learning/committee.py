@@ -71,14 +71,15 @@ class Committee(nn.Module):
         features : Tensor
             Shape (n, sum of d), one member after the other.
         attention : Tensor
-            Shape (n, y, x): its mean over the members, zero where one does not look.
+            Shape (n, y, x): its mean over the members that look there.
         """
         logits, features, attention = zip(*(member(x) for member in self.members), strict=True)
-        maps = [
-            self._lay_map(one, view.side)
-            for one, view in zip(attention, self.architecture.members, strict=True)
-        ]
-        return torch.stack(logits).mean(dim=0), torch.cat(features, dim=1), torch.stack(maps).mean(dim=0)
+        sides = [view.side for view in self.architecture.members]
+        maps = [self._lay_map(one, side) for one, side in zip(attention, sides, strict=True)]
+        # How many members look at a pixel: elsewhere a member says nothing, not that it looks away.
+        seen = [self._lay_map(torch.ones_like(one), side) for one, side in zip(attention, sides, strict=True)]
+        mean = torch.stack(maps).sum(dim=0) / torch.stack(seen).sum(dim=0).clamp_min(1.0)
+        return torch.stack(logits).mean(dim=0), torch.cat(features, dim=1), mean
 
     def _lay_map(self, attention: Tensor, side: int) -> Tensor:
         """Bring the map (n, y, x) of a member that looks at so many pixels to the pixels of all."""

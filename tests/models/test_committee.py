@@ -87,7 +87,10 @@ def test_maps_of_attention_lie_where_members_look():
         Committee(architecture, [Looking(part if k == one else part * 0.0) for k, part in enumerate(parts)])
         for one in range(MEMBERS)
     ]
-    whole, middle, coarse = (MEMBERS * one(torch.zeros(1, 1, 32, 32))[2][0] for one in laid)
+    # Beyond its 16 px the second does not look: there the mean is of two.
+    members = torch.full((32, 32), MEMBERS - 1.0)
+    members[8:24, 8:24] = MEMBERS
+    whole, middle, coarse = (members * one(torch.zeros(1, 1, 32, 32))[2][0] for one in laid)
     assert torch.allclose(whole, ramp)
     assert torch.allclose(middle[8:24, 8:24], ramp[8:24, 8:24]) and middle.sum() == parts[1].sum()
     assert torch.allclose(coarse[:, 1:-1], ramp[:, 1:-1], atol=1e-4)
