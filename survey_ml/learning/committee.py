@@ -48,12 +48,12 @@ class Committee(nn.Module):
         self.members = nn.ModuleList(members)
         for view in architecture.members:
             beyond = architecture.side - view.side
-            if beyond < 0 or beyond % (2 * architecture.reduce):
+            if beyond < 0 or beyond % (2 * architecture.reduce) or view.side % architecture.reduce:
                 raise ConfigError(
                     f"a member looks at {view.side} px, all of them at {architecture.side} px by "
                     f"{architecture.reduce}",
                     f"give members a side of at most {architecture.side} px, less by multiples of "
-                    f"{2 * architecture.reduce}",
+                    f"{2 * architecture.reduce}, in whole blocks of {architecture.reduce} px",
                 )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

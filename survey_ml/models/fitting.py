@@ -336,10 +336,13 @@ def _fit_network(
         members *= posterior.members
     identity = _identify(fitting, train, valid, pool)
     networks, curves = [], []
+    places = [folder / (f"{CHECKPOINT}.{k}" if k else CHECKPOINT) for k in range(len(members))]
+    for place in places:  # what is of another training is said before anything is trained
+        _read_checkpoint(place, identity)
     for member, alone in enumerate(members):
-        checkpoint = folder / (f"{CHECKPOINT}.{member}" if member else CHECKPOINT)
+        checkpoint = places[member]
         own = replace(recipe, seed=recipe.seed + 1000 * member)
-        place = {"network": member + 1.0, "networks": float(len(members))} if members[1:] else {}
+        told = {"network": member + 1.0, "networks": float(len(members))} if members[1:] else {}
         network, done = _train(
             card,
             alone,
@@ -350,7 +353,7 @@ def _fit_network(
             checkpoint,
             identity,
             device,
-            None if progress is None else partial(_tell, progress, place),
+            None if progress is None else partial(_tell, progress, told),
             trainer,
         )
         networks.append(network)
@@ -447,7 +450,8 @@ def _read_checkpoint(path: Path, identity: str) -> State | None:
             f"{path} cannot be read: {type(error).__name__}", "remove it to train from the beginning"
         ) from None
     raise ConfigError(
-        f"{path} is of a training with other images or settings", "remove it, or train in another folder"
+        f"{path} is of a training with other images or settings",
+        f"remove {CHECKPOINT}* there, or train in another folder",
     )
 
 

@@ -160,6 +160,12 @@ def test_an_interrupted_training_goes_on_with_its_member(data, path, tmp_path):
     with pytest.raises(StoppedError):
         fit_model(data, fitting, tmp_path, progress=stop)
     assert (tmp_path / f"{CHECKPOINT}.1").is_file()
+    # Of another training: said before the first member is trained again.
+    (tmp_path / CHECKPOINT).rename(tmp_path / "aside")
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt\.1 is of a training with other"):
+        fit_model(data, make_fitting(architecture=SEVERAL, seed=5), tmp_path, progress=stop)
+    assert not (tmp_path / CHECKPOINT).exists()
+    (tmp_path / "aside").rename(tmp_path / CHECKPOINT)
     again = []
     whole = fit_model(data, fitting, tmp_path, progress=lambda entry, epochs: again.append(entry["epoch"]))
     assert again == [2, 3, 1, 2, 3]
@@ -180,6 +186,7 @@ def test_an_interrupted_training_goes_on_with_its_member(data, path, tmp_path):
         ({"architecture": {**SEVERAL, "members": [{"side": 32, "reduce": 0}]}}, r"members.0.reduce is 0"),
         ({"architecture": {**SEVERAL, "members": [{"side": 40, "reduce": 1}]}}, "at most 32 px"),
         ({"architecture": {**SEVERAL, "members": [{"side": 24, "reduce": 2}]}}, "fourth scale"),
+        ({"architecture": {**SEVERAL, "reduce": 64, "members": VIEWS[:1]}}, "whole blocks of 64 px"),
         ({"architecture": {**SEVERAL, "reduce": 2, "members": VIEWS[:1] * 65}}, "members are 65"),
         ({"architecture": SEVERAL, "posterior": {"method": "deep-ensemble"}}, "give one of them"),
     ],
