@@ -52,7 +52,7 @@ class Committee(nn.Module):
                 raise ConfigError(
                     f"a member looks at {view.side} px, all of them at {architecture.side} px by "
                     f"{architecture.reduce}",
-                    f"give members a side of at most {architecture.side} px, less by multiples of "
+                    f"raise side, or give members at most {architecture.side} px, less by multiples of "
                     f"{2 * architecture.reduce}, in whole blocks of {architecture.reduce} px",
                 )
 

@@ -172,7 +172,8 @@ def _check_runtimes(model: ModelFile, classifier: Classifier, images: NDArray[np
         return Check("runtimes", None, math.nan, f"only {classifier.runtime} is here to run it")
     mine, largest = classifier.predict(images).probabilities, 0.0
     for name in others:
-        theirs = load_classifier(model.path, runtime=name).predict(images).probabilities
+        # One thread: on busy cores those of torch wait for each other for minutes.
+        theirs = load_classifier(model.path, runtime=name, threads=1).predict(images).probabilities
         largest = max(largest, _find_largest(mine, theirs))
     both = f"{classifier.runtime} and {', '.join(others)}"
     detail = f"{both} on {len(images)} images: probabilities differ by {largest:.2g} at most"

@@ -13,7 +13,7 @@ MODELS: tuple[ModelSpec, ...] = (
         "mirabest-bayes", _FACTORY, summary="FRI or FRII, with a posterior over all weights: how sure it is"
     ),
     ModelSpec("firstgalaxy-attention", _FACTORY, summary="FRI, FRII, compact or bent: attention gates"),
-    ModelSpec("firstgalaxy-d4", _FACTORY, summary="FRI, FRII, compact or bent: in eight orientations"),
+    ModelSpec("firstgalaxy-d4", _FACTORY, summary="FRI, FRII, compact or bent: four networks at two scales"),
     ModelSpec("firstgalaxy-forest", _FACTORY, summary="FRI, FRII, compact or bent: a forest on measurements"),
     *(
         ModelSpec(
