@@ -57,21 +57,10 @@ class Committee(nn.Module):
                 )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Classify images.
+        """Classify images as each member does.
 
-        Parameters
-        ----------
-        x : Tensor
-            Shape (n, 1, y, x), brightness from 0 to 1.
-
-        Returns
-        -------
-        logits : Tensor
-            Shape (n, n_classes): their mean over the members.
-        features : Tensor
-            Shape (n, sum of d), one member after the other.
-        attention : Tensor
-            Shape (n, y, x): its mean over the members that look there.
+        Logits and attention are means, of attention over the members that look there; features follow
+        one member after the other.
         """
         logits, features, attention = zip(*(member(x) for member in self.members), strict=True)
         sides = [view.side for view in self.architecture.members]

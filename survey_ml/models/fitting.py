@@ -291,10 +291,10 @@ def _fit(
         "limits": fitting.limits,
     }
     check_fixmatch(fitting, pool is not None)
+    if fitting.model == "forest" and fitting.posterior is not None:
+        raise ConfigError("a forest has no posterior over weights", "leave posterior out")
+    refuse_idle(fitting)
     if fitting.model == "forest":
-        if fitting.posterior is not None:
-            raise ConfigError("a forest has no posterior over weights", "leave posterior out")
-        refuse_idle(fitting)
         return *_fit_forest(train, fitting, about), []
     return _fit_network(train, valid, pool, fitting, folder, device, progress, trainer, about)
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from survey_ml.learning.training import Recipe
     from survey_ml.models.fitting import Fitting
 
-GATED = ("aggregation", "fields", "group", "normalisation", "pooled", "size", "turned")
-"""Settings of an architecture that networks without attention gates have no use for."""
+GATED = ("aggregation", "fields", "group", "normalisation", "size")
+"""Settings of an architecture that networks without attention gates have no use for, and that their cards
+have all the same; `pooled` and `turned` are refused in cards as well, where a network is made."""
 
 
 def parse_recipe(fitting: Fitting) -> Recipe:
@@ -67,7 +68,6 @@ def make_card(fitting: Fitting, about: dict[str, Any]) -> tuple[Card, Architectu
     ConfigError
         When a setting is unknown, or no network can be built with it.
     """
-    refuse_idle(fitting)
     group = fitting.group if fitting.model == "equivariant" else "C1"
     if fitting.architecture.get("group", group) != group:
         raise ConfigError(
